@@ -1,0 +1,82 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "mempool/base/check.h"
+#include "mempool/base/error.h"
+#include "mempool/base/poison.h"
+#include "mempool/buffer.h"
+#include "mempool/window.h"
+
+namespace runnel {
+
+struct pool_options {
+  std::size_t buffer_bytes = 4096;
+  std::uint32_t count = 256;
+  std::size_t alignment = 4096;  // power of two; buffers are spaced by a multiple of it
+};
+
+/// Buffers of one size for one core, last in first out so that the next one is warm in cache.
+/// Free buffers are poisoned under AddressSanitizer: it cannot see DMA, but it sees the CPU.
+/// @context one core; `get` and the return of a buffer take a few cycles and never allocate
+class buffer_pool {
+ public:
+  /// Carves the memory from `memory`. @error no_memory, with the bytes that would be needed
+  /// @context control thread
+  [[nodiscard]] static outcome<std::unique_ptr<buffer_pool>> create(window& memory,
+                                                                    const pool_options& options);
+  buffer_pool(const buffer_pool&) = delete;
+  buffer_pool& operator=(const buffer_pool&) = delete;
+  ~buffer_pool();  // every buffer must be home
+
+  /// An empty (false) buffer when none is free. Its content is whatever it last held.
+  [[nodiscard]] buffer get() noexcept;
+
+  [[nodiscard]] std::size_t free_count() const noexcept { return free_count_; }
+  [[nodiscard]] std::size_t count() const noexcept { return count_; }
+  [[nodiscard]] std::size_t buffer_bytes() const noexcept { return buffer_bytes_; }
+  [[nodiscard]] const region& memory() const noexcept { return window_.memory(); }
+
+ private:
+  friend class buffer;
+  buffer_pool(window& memory, std::span<std::byte> storage, const pool_options& options);
+  void put(std::byte* data) noexcept;
+
+  window& window_;
+  std::span<std::byte> storage_;
+  std::size_t buffer_bytes_;
+  std::size_t stride_;  // from one buffer to the next
+  std::size_t count_;
+  std::unique_ptr<std::byte*[]> free_;  // stack of free buffers, top at free_count_ - 1
+  std::size_t free_count_ = 0;
+};
+
+inline buffer buffer_pool::get() noexcept {
+  if (free_count_ == 0) {
+    return {};
+  }
+  const std::span<std::byte> data{free_[--free_count_], buffer_bytes_};
+  unpoison(data);
+  return buffer{*this, data};
+}
+
+inline void buffer_pool::put(std::byte* data) noexcept {
+  CHECK(free_count_ < count_);
+  poison({data, buffer_bytes_});
+  free_[free_count_++] = data;
+}
+
+inline buffer::~buffer() {
+  if (pool_ != nullptr) {
+    pool_->put(data_.data());
+  }
+}
+
+inline const region& buffer::memory() const noexcept {
+  return pool_->memory();
+}
+
+}  // namespace runnel
