@@ -1,0 +1,139 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "mempool/base/clock.h"
+#include "mempool/base/error.h"
+#include "mempool/base/units.h"
+#include "mempool/region.h"
+
+// What every block device offers upward: ram, null, file, NVMe. It carries borrowed memory, so a
+// guest's pages reach any backend without a copy. Devices return; they never call back.
+namespace runnel {
+
+enum class block_op : std::uint8_t { read, write, flush };
+
+/// How a request ended, in NVMe's terms, so that neither our driver nor our target translates.
+/// Values are (status code type << 8 | status code). @spec NVMe Base 2.0 §3.3.3.2.1
+enum class block_status : std::uint16_t {
+  success = 0x000,
+  invalid_opcode = 0x001,
+  invalid_field = 0x002,
+  data_transfer_error = 0x004,
+  internal_error = 0x006,
+  aborted = 0x007,
+  write_protected = 0x020,
+  lba_out_of_range = 0x080,
+  capacity_exceeded = 0x081,
+  write_fault = 0x280,
+  unrecovered_read_error = 0x281,
+  device_gone = 0x370,  // host pathing error: the request may or may not have been executed
+};
+
+/// Borrowed memory. Stays valid and untouched from submit until the completion.
+struct segment {
+  std::byte* address = nullptr;
+  std::size_t length = 0;  // bytes; any split that adds up to whole blocks
+  const region* memory = nullptr;  // the region that holds it; devices with DMA translate by it
+};
+
+enum class block_state : std::uint8_t {
+  pending,  // taken; a completion with this tag follows from poll()
+  done,     // finished in place, `status` says how; no completion follows
+  refused,  // no room now: poll, then submit it again; nothing was taken
+};
+
+struct block_request {
+  std::uint64_t tag = 0;  // the caller's, handed back by the completion
+  const segment* segments = nullptr;  // the array is needed during submit only
+  std::uint32_t segment_count = 0;
+  std::uint32_t blocks = 0;  // 0 with flush
+  lba first{};
+  block_op op = block_op::read;
+  bool force_unit_access = false;  // write: durable before it completes
+  block_state state = block_state::pending;       // set by submit
+  block_status status = block_status::success;    // set by submit when `done`
+};
+
+struct block_completion {
+  std::uint64_t tag = 0;
+  block_status status = block_status::success;
+};
+
+/// One core's way to a device. @context owning core; no call allocates, waits or throws
+class block_queue {
+ public:
+  virtual ~block_queue() = default;
+
+  /// Starts requests in order and sets the state of each. After the first `refused` all the rest
+  /// are refused. One call per burst.
+  virtual void submit(std::span<block_request> requests) noexcept = 0;
+
+  /// Finished requests, at most `out.size()`; 0 is normal.
+  virtual std::size_t poll(std::span<block_completion> out) noexcept = 0;
+
+  /// Publishes what was submitted (at most one doorbell or system call). Called once at the end of
+  /// a turn; a queue may publish earlier by itself.
+  virtual void flush() noexcept = 0;
+
+  /// Requests that may be in flight.
+  [[nodiscard]] virtual std::uint32_t depth() const noexcept = 0;
+};
+
+struct block_info {
+  std::string address;                   // as the user gave it
+  std::uint32_t block_bytes = 512;       // power of two
+  std::uint64_t block_count = 0;
+  std::uint32_t transfer_bytes_max = 0;  // what one request may carry; larger is refused by status
+  std::uint32_t queue_depth_max = 0;
+  std::uint32_t queue_count_max = 1;
+  bool volatile_cache = false;           // writes need flush or FUA to be durable
+  bool device_reads_memory = false;      // true: regions must be mapped before use (DMA)
+  std::string note;                      // what could not be had and was replaced; often empty
+};
+
+/// Names a started control operation. Its result is taken once.
+enum class ticket : std::uint32_t {};
+
+/// A block device after bring-up. Queues are made before the cores run.
+class block_device {
+ public:
+  virtual ~block_device() = default;
+
+  [[nodiscard]] virtual const block_info& info() const noexcept = 0;
+
+  /// One more queue for one core. @error invalid (depth over the limit, named), no_memory
+  /// @context control thread
+  [[nodiscard]] virtual outcome<std::unique_ptr<block_queue>> make_queue(std::uint32_t depth) = 0;
+
+  /// Makes a region reachable by the device. Done at once for devices without DMA.
+  /// @error queue_full, device_gone
+  [[nodiscard]] virtual result<ticket> map(const region& memory) noexcept;
+
+  /// Ends that; take() answers once the device cannot reach the region any more. No request may
+  /// use it from here on.
+  [[nodiscard]] virtual result<ticket> unmap(const region& memory) noexcept;
+
+  /// The result of map or unmap: empty while under way.
+  [[nodiscard]] virtual std::optional<result<>> take(ticket which) noexcept;
+
+  /// Serves the device's control side (sockets, admin queue, deadlines); call when `event_fd` is
+  /// readable and at the time it returned. @return the next deadline, `never` if none
+  virtual instant advance(instant now) noexcept;
+
+  /// Readable when `advance` has work; -1 when it never has.
+  [[nodiscard]] virtual int event_fd() const noexcept;
+};
+
+inline result<ticket> block_device::map(const region&) noexcept { return ticket{0}; }
+inline result<ticket> block_device::unmap(const region&) noexcept { return ticket{0}; }
+inline std::optional<result<>> block_device::take(ticket) noexcept { return result<>{}; }
+inline instant block_device::advance(instant) noexcept { return never; }
+inline int block_device::event_fd() const noexcept { return -1; }
+
+}  // namespace runnel

@@ -1,0 +1,417 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "drivers/nvme/step_actions.h"
+#include "drivers/nvme/steps.h"
+#include "mempool/base/bits.h"
+#include "mempool/base/check.h"
+
+// From a transport to running queues.
+namespace runnel::nvme {
+namespace {
+
+constexpr auto bar0 = static_cast<std::uint32_t>(vfio::pci_region::bar0);
+
+result<bool> until_connected(controller_data& data, instant) noexcept {
+  return data.transport.state() == vfio::transport_state::ready;
+}
+
+result<> map_window(controller_data& data) noexcept {
+  const auto started = data.domain.map(data.memory.memory());
+  if (!started) {
+    return std::unexpected{started.error()};
+  }
+  data.map_ticket = *started;
+  return {};
+}
+
+result<> learn_capabilities(controller_data& data, std::uint64_t value) noexcept {
+  data.caps.raw = value;
+  data.ready_timeout_ms = std::max(data.caps.ready_timeout_ms(), 500U);  // 0 is not meant
+  if (!data.caps.nvm_command_set()) {
+    data.hint = "the controller does not know the NVM command set";
+    return fail(errc::unsupported);
+  }
+  if (data.caps.page_bytes_min() != host_page_bytes) {
+    data.hint = fmt::format("the controller wants pages of at least {} bytes, we have {}",
+                            data.caps.page_bytes_min(), host_page_bytes);
+    return fail(errc::unsupported);
+  }
+  if (data.caps.queue_entries_max() < 2) {
+    data.hint = "CAP.MQES is 0";
+    return fail(errc::protocol);
+  }
+  const std::uint32_t depth_max = data.caps.queue_entries_max() - 1;
+  if (data.options.queue_depth == 0 || data.options.queue_depth > depth_max) {
+    data.hint = fmt::format("queue depth {} is not between 1 and {}, what its queues hold",
+                            data.options.queue_depth, depth_max);
+    return fail(errc::invalid);
+  }
+  data.info.queue_depth_max = data.options.queue_depth;
+  return {};
+}
+
+result<> learn_version(controller_data& data, std::uint64_t value) noexcept {
+  data.version = static_cast<std::uint32_t>(value);
+  return {};
+}
+
+result<> read_pci_command(controller_data& data) noexcept {
+  return data.registers.read(vfio::pci_region::config, pci_command, 2);
+}
+
+result<> learn_pci_command(controller_data& data, std::uint64_t value) noexcept {
+  data.pci_command = static_cast<std::uint16_t>(value);
+  return {};
+}
+
+result<> enable_bus_mastering(controller_data& data) noexcept {
+  return data.registers.write(vfio::pci_region::config, pci_command,
+                              data.pci_command | pci_command_memory | pci_command_bus_master, 2);
+}
+
+/// Doorbells of all queues we will have. Where they cannot be mapped, queues post them.
+result<> map_doorbells(controller_data& data) noexcept {
+  constexpr auto first = static_cast<std::uint64_t>(reg::doorbells);
+  const std::uint64_t size = data.transport.region_at(bar0).size;
+  const std::uint64_t end =
+      sq_doorbell_offset(data.options.queue_count + 1, data.caps.doorbell_stride_bytes());
+  if (end > size) {
+    data.hint = fmt::format("BAR0 has {} bytes, the doorbells of {} queues end at {}", size,
+                            data.options.queue_count, end);
+    return fail(errc::invalid);
+  }
+  const std::uint64_t wanted = std::min(align_up(end, host_page_bytes), size) - first;
+  data.doorbells = data.transport.map_region(bar0, first, wanted);
+  data.info.queue_count_max = data.options.queue_count;
+  if (data.doorbells.empty() && data.options.queue_count > 1) {
+    data.hint = "its doorbells cannot be mapped, so it serves one core: use one";
+    return fail(errc::unsupported);
+  }
+  return {};
+}
+
+result<bool> done_at_once(controller_data&, instant) noexcept {
+  return true;
+}
+
+constexpr std::array attach_table{
+    step{"connect", step_limit::answer, start_nothing, until_connected},
+    step{"map memory", step_limit::answer, map_window, after_map},
+    step{"read capabilities", step_limit::answer, start_read<reg::cap, 8>,
+         after_access<learn_capabilities>},
+    step{"read version", step_limit::answer, start_read<reg::vs>, after_access<learn_version>},
+    step{"read PCI command", step_limit::answer, read_pci_command, after_access<learn_pci_command>},
+    step{"enable bus mastering", step_limit::answer, enable_bus_mastering,
+         after_access<learn_nothing>},
+    step{"map doorbells", step_limit::answer, map_doorbells, done_at_once},
+};
+
+result<> learn_configuration(controller_data& data, std::uint64_t value) noexcept {
+  data.configuration = static_cast<std::uint32_t>(value);
+  return {};
+}
+
+/// Queues end what they had in flight before they are made again; each on its own core.
+result<> stop_queues(controller_data& data) noexcept {
+  data.hint = "a core that owns one of its queues does not poll it";
+  data.set_queues(queue_state::stopped);
+  return {};
+}
+
+result<bool> until_queues_rewound(controller_data& data, instant) noexcept {
+  const bool settled = std::ranges::all_of(data.queues, [](const io_queue& queue) {
+    // pairs with the queue's releases: its rings are at rest
+    return !queue.control->attached.load(std::memory_order_acquire) ||
+           queue.control->rewound.load(std::memory_order_acquire);
+  });
+  return settled;
+}
+
+template <class Entry>
+std::span<Entry> as_entries(std::span<std::byte> memory) noexcept {
+  return {reinterpret_cast<Entry*>(memory.data()), memory.size() / sizeof(Entry)};
+}
+
+result<std::span<std::byte>> take_pages(controller_data& data, std::size_t bytes) {
+  const auto piece = data.memory.allocate(align_up(bytes, host_page_bytes), host_page_bytes);
+  if (!piece) {
+    data.hint = fmt::format("its queues need {} KiB more of the memory window, {} KiB are free",
+                            align_up(bytes, host_page_bytes) / kib, data.memory.free_bytes() / kib);
+  }
+  return piece;
+}
+
+result<> take_admin_memory(controller_data& data) {
+  const auto pages = take_pages(data, 3 * host_page_bytes);
+  if (!pages) {
+    return std::unexpected{pages.error()};
+  }
+  constexpr std::size_t sq_bytes = admin_queue::entries * sizeof(submission_entry);
+  constexpr std::size_t cq_bytes = admin_queue::entries * sizeof(completion_entry);
+  static_assert(sq_bytes <= host_page_bytes && cq_bytes <= host_page_bytes);
+  data.admin_memory = *pages;
+  data.admin_submission = as_entries<submission_entry>(pages->first(sq_bytes));
+  data.admin_completion = as_entries<completion_entry>(pages->subspan(host_page_bytes, cq_bytes));
+  data.admin_data = pages->subspan(std::size_t{2} * host_page_bytes);
+  return {};
+}
+
+result<> size_admin_queues(controller_data& data) noexcept {
+  if (data.admin_submission.empty()) {
+    if (const auto taken = take_admin_memory(data); !taken) {
+      return taken;
+    }
+  }
+  const std::uint32_t stride = data.caps.doorbell_stride_bytes();
+  data.admin = admin_queue{{data.admin_submission, data.bell_at(sq_doorbell_offset(0, stride))},
+                           {data.admin_completion, data.bell_at(cq_doorbell_offset(0, stride)), 0}};
+  data.admin.rewind();
+  return data.registers.write(reg::aqa,
+                              admin_queue_attributes(admin_queue::entries, admin_queue::entries));
+}
+
+result<> place_admin_submission(controller_data& data) noexcept {
+  return data.registers.write(reg::asq, raw(data.address_of(data.admin_submission.data())), 8);
+}
+
+result<> place_admin_completion(controller_data& data) noexcept {
+  return data.registers.write(reg::acq, raw(data.address_of(data.admin_completion.data())), 8);
+}
+
+/// All of CC but EN, since CAP may read differently once the configuration is known.
+result<> configure(controller_data& data) noexcept {
+  return data.registers.write(reg::cc, enabled_configuration(host_page_bytes) & ~cc_enable);
+}
+
+result<> read_ready_timeout(controller_data& data) noexcept {
+  return data.caps.ready_modes() ? data.registers.read(reg::crto) : result<>{};
+}
+
+result<> learn_ready_timeout(controller_data& data, std::uint64_t value) noexcept {
+  const auto with_media_ms = static_cast<std::uint32_t>(bit_field(value, 0, 16)) * 500;
+  data.ready_timeout_ms = std::max(data.ready_timeout_ms, with_media_ms);
+  return {};
+}
+
+result<> enable(controller_data& data) noexcept {
+  data.device_quiet = false;
+  return data.registers.write(reg::cc, enabled_configuration(host_page_bytes));
+}
+
+template <identify_cns What>
+result<> start_identify(controller_data& data) noexcept {
+  constexpr bool of_namespace =
+      What == identify_cns::namespace_nvm || What == identify_cns::namespace_descriptors;
+  return start_admin(data, identify_command(What, of_namespace ? data.nsid : 0,
+                                            data.address_of(data.admin_data.data())));
+}
+
+template <class Data>
+void copy_admin_data(const controller_data& data, Data& out) noexcept {
+  static_assert(sizeof(Data) <= host_page_bytes);
+  std::memcpy(&out, data.admin_data.data(), sizeof out);
+}
+
+result<> learn_controller(controller_data& data, std::uint32_t) noexcept {
+  copy_admin_data(data, data.controller_identity);
+  const auto bytes =
+      parse_transfer_limit(data.controller_identity, host_page_bytes, command_bytes_ceiling);
+  if (!bytes) {
+    data.hint = "its queue entries are not of 64 and 16 bytes";
+    return std::unexpected{bytes.error()};
+  }
+  data.command_bytes_max = *bytes;
+  data.info.volatile_cache = (data.controller_identity.vwc & vwc_present) != 0;
+  return {};
+}
+
+result<> learn_namespaces(controller_data& data, std::uint32_t) noexcept {
+  namespace_list list{};
+  copy_admin_data(data, list);
+  data.active_namespaces = parse_namespace_list(list);
+  if (data.active_namespaces.empty()) {
+    data.hint = "the controller has no active namespace";
+    return fail(errc::not_found);
+  }
+  data.nsid = data.options.nsid != 0 ? data.options.nsid : data.active_namespaces.front();
+  if (std::ranges::find(data.active_namespaces, data.nsid) == data.active_namespaces.end()) {
+    data.hint = fmt::format("there is no namespace {}, but there is {}", data.nsid,
+                            fmt::join(data.active_namespaces, ", "));
+    return fail(errc::not_found);
+  }
+  return {};
+}
+
+result<> learn_namespace(controller_data& data, std::uint32_t) noexcept {
+  copy_admin_data(data, data.namespace_identity);
+  const auto format = parse_namespace(data.namespace_identity);
+  if (!format) {
+    data.hint = fmt::format("namespace {} has blocks with metadata, or not of 512 bytes to 64 KiB",
+                            data.nsid);
+    return std::unexpected{format.error()};
+  }
+  if (format->block_bytes > data.command_bytes_max) {
+    data.hint = fmt::format("one command moves {} bytes, less than a block of {}",
+                            data.command_bytes_max, format->block_bytes);
+    return fail(errc::protocol);
+  }
+  if (!data.queues.empty() && format->block_bytes != data.info.block_bytes) {
+    data.hint = "the namespace was formatted with blocks of another size: open it again";
+    return fail(errc::unsupported);
+  }
+  data.info.block_bytes = format->block_bytes;
+  data.info.block_count = format->block_count;
+  data.info.device_reads_memory = true;
+  const std::uint32_t commands = std::min(request_commands_max, data.submission_entries() - 1);
+  data.info.transfer_bytes_max = std::min(request_bytes_ceiling, commands * data.command_bytes_max);
+  return {};
+}
+
+result<> start_names(controller_data& data) noexcept {
+  data.names = {};
+  if (data.version < version(1, 3)) {
+    return {};
+  }
+  return start_identify<identify_cns::namespace_descriptors>(data);
+}
+
+/// A device that does not tell its names works without them.
+result<bool> learn_names(controller_data& data, instant) noexcept {
+  if (!data.admin_id) {
+    return true;
+  }
+  const auto reply = take_admin(data);
+  if (!reply) {
+    return false;
+  }
+  if (reply->status == 0) {
+    data.names = parse_descriptors(std::span<const std::byte, identify_bytes>{data.admin_data});
+  }
+  return true;
+}
+
+result<> request_queues(controller_data& data) noexcept {
+  return start_admin(data, set_queue_count_command(data.options.queue_count));
+}
+
+result<> learn_queue_count(controller_data& data, std::uint32_t granted) noexcept {
+  const auto sq_count = static_cast<std::uint32_t>(bit_field(granted, 0, 16)) + 1;
+  const auto cq_count = static_cast<std::uint32_t>(bit_field(granted, 16, 16)) + 1;
+  const std::uint32_t count = std::min(sq_count, cq_count);
+  if (count < data.options.queue_count) {
+    data.hint = fmt::format("it has {} queues, one for each core: use so many cores", count);
+    return fail(errc::invalid);
+  }
+  return {};
+}
+
+result<io_queue> make_io_queue(controller_data& data, std::uint16_t id) {
+  const std::size_t sq_bytes = data.submission_entries() * sizeof(submission_entry);
+  const std::size_t cq_bytes = data.completion_entries() * sizeof(completion_entry);
+  const std::size_t sq_pages_bytes = align_up(sq_bytes, host_page_bytes);
+  const std::size_t cq_pages_bytes = align_up(cq_bytes, host_page_bytes);
+  io_queue queue;
+  queue.id = queue_id{id};
+  queue.control = std::make_unique<queue_control>();
+  const std::size_t list_bytes = (data.submission_entries() - 1) * prp_list_bytes(data.prps());
+  const auto pages = take_pages(data, sq_pages_bytes + cq_pages_bytes + list_bytes);
+  if (!pages) {
+    return std::unexpected{pages.error()};
+  }
+  queue.memory = *pages;
+  queue.submission = as_entries<submission_entry>(pages->first(sq_bytes));
+  queue.completion = as_entries<completion_entry>(pages->subspan(sq_pages_bytes, cq_bytes));
+  queue.lists = pages->subspan(sq_pages_bytes + cq_pages_bytes, list_bytes);
+  return queue;
+}
+
+/// The command that makes ring number `queue_step`: completion and submission queue in turn.
+result<> create_next_ring(controller_data& data) noexcept {
+  const io_queue& queue = data.queues[data.queue_step / 2];
+  if (data.queue_step % 2 == 0) {
+    return start_admin(
+        data, create_cq_command(queue.id, static_cast<std::uint32_t>(queue.completion.size()),
+                                data.address_of(queue.completion.data())));
+  }
+  return start_admin(
+      data, create_sq_command(queue.id, static_cast<std::uint32_t>(queue.submission.size()),
+                              data.address_of(queue.submission.data())));
+}
+
+result<> create_queues(controller_data& data) noexcept {
+  while (data.queues.size() < data.options.queue_count) {
+    auto queue = make_io_queue(data, static_cast<std::uint16_t>(data.queues.size() + 1));
+    if (!queue) {
+      return std::unexpected{queue.error()};
+    }
+    data.queues.push_back(std::move(*queue));
+  }
+  for (const io_queue& queue : data.queues) {
+    std::ranges::fill(queue.completion, completion_entry{});  // phases of a time before the reset
+  }
+  data.queue_step = 0;
+  return create_next_ring(data);
+}
+
+result<> learn_no_answer(controller_data&, std::uint32_t) noexcept {
+  return {};
+}
+
+result<bool> until_queues_created(controller_data& data, instant now) noexcept {
+  const auto created = after_admin<learn_no_answer>(data, now);
+  if (!created || !*created) {
+    return created;
+  }
+  if (++data.queue_step < 2 * data.queues.size()) {
+    const auto started = create_next_ring(data);
+    return started ? result<bool>{false} : std::unexpected{started.error()};
+  }
+  data.set_queues(queue_state::running);
+  return true;
+}
+
+constexpr std::array enable_table{
+    step{"read configuration", step_limit::answer, start_read<reg::cc>,
+         after_access<learn_configuration>},
+    step{"disable", step_limit::answer, start_disable, after_access<learn_nothing>},
+    step{"wait for disable", step_limit::ready, start_poll, until_disabled},
+    step{"stop queues", step_limit::answer, stop_queues, until_queues_rewound},
+    step{"size admin queues", step_limit::answer, size_admin_queues, after_access<learn_nothing>},
+    step{"place admin submission queue", step_limit::answer, place_admin_submission,
+         after_access<learn_nothing>},
+    step{"place admin completion queue", step_limit::answer, place_admin_completion,
+         after_access<learn_nothing>},
+    step{"configure", step_limit::answer, configure, after_access<learn_nothing>},
+    step{"read capabilities again", step_limit::answer, start_read<reg::cap, 8>,
+         after_access<learn_capabilities>},
+    step{"read ready timeout", step_limit::answer, read_ready_timeout,
+         after_access<learn_ready_timeout>},
+    step{"enable", step_limit::answer, enable, after_access<learn_nothing>},
+    step{"wait for ready", step_limit::ready, start_poll,
+         until_status<csts_ready, csts_ready, true>},
+    step{"identify controller", step_limit::answer, start_identify<identify_cns::controller>,
+         after_admin<learn_controller>},
+    step{"list namespaces", step_limit::answer, start_identify<identify_cns::active_namespaces>,
+         after_admin<learn_namespaces>},
+    step{"identify namespace", step_limit::answer, start_identify<identify_cns::namespace_nvm>,
+         after_admin<learn_namespace>},
+    step{"read namespace names", step_limit::answer, start_names, learn_names},
+    step{"request queues", step_limit::answer, request_queues, after_admin<learn_queue_count>},
+    step{"create queues", step_limit::answer, create_queues, until_queues_created},
+};
+
+}  // namespace
+
+std::span<const step> attach_steps() noexcept {
+  return attach_table;
+}
+std::span<const step> enable_steps() noexcept {
+  return enable_table;
+}
+
+}  // namespace runnel::nvme

@@ -1,0 +1,275 @@
+#include "drivers/nvme/controller.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "mempool/base/bits.h"
+#include "mempool/base/check.h"
+
+namespace runnel::nvme {
+namespace {
+
+constexpr nanoseconds watch_interval = std::chrono::seconds{1};
+
+}  // namespace
+
+controller::controller(std::unique_ptr<vfio::device_transport> transport,
+                       vfio::iommu_domain& domain, window& memory, controller_options options)
+    : transport_{std::move(transport)}, data_{*transport_, domain, memory, std::move(options)} {
+  CHECK(data_.options.queue_count > 0 && data_.options.queue_count < io_queue_entries_max);
+  data_.info.address = data_.options.name;
+}
+
+controller::~controller() {
+  for (const io_queue& queue : data_.queues) {
+    CHECK(!queue.control->attached.load(std::memory_order_acquire));  // pairs with its destructor
+  }
+  give_memory_back();
+}
+
+void controller::give_memory_back() noexcept {
+  const auto give_back = [this](std::byte* first, std::size_t bytes) {
+    const std::span piece{first, bytes};
+    if (bytes == 0) {
+      return;
+    }
+    data_.device_quiet ? data_.memory.release(piece) : data_.memory.quarantine(piece);
+  };
+  for (const io_queue& queue : data_.queues) {
+    give_back(queue.memory.data(), queue.memory.size());
+  }
+  give_back(data_.admin_memory.data(), data_.admin_memory.size());
+}
+
+outcome<std::unique_ptr<block_queue>> controller::make_queue(std::uint32_t depth) {
+  const controller_options& options = data_.options;
+  if (state_ != controller_state::ready) {
+    return fail({errc::device_gone}, "make a queue of", options.name, "it is not ready");
+  }
+  if (depth == 0 || depth > options.queue_depth) {
+    return fail({errc::invalid}, "make a queue of", options.name,
+                fmt::format("depth {} is not between 1 and {}, the depth it was opened with", depth,
+                            options.queue_depth));
+  }
+  const auto free = std::ranges::find(data_.queues, false, &io_queue::taken);
+  if (free == data_.queues.end()) {
+    return fail({errc::invalid}, "make a queue of", options.name,
+                fmt::format("it was opened with {}, and all are taken", options.queue_count));
+  }
+  free->taken = true;
+  return std::make_unique<queue_pair>(data_.parts_of(*free, depth));
+}
+
+result<ticket> controller::map(const region& memory) noexcept {
+  return data_.domain.map(memory);
+}
+
+result<ticket> controller::unmap(const region& memory) noexcept {
+  return data_.domain.unmap(memory);
+}
+
+std::optional<result<>> controller::take(ticket which) noexcept {
+  const auto reply = data_.domain.take(which);
+  if (!reply) {
+    return std::nullopt;
+  }
+  if (reply->status.code != errc::ok) {
+    return std::unexpected{reply->status};
+  }
+  return result<>{};
+}
+
+const failure& controller::reason() const noexcept {
+  CHECK(state_ == controller_state::failed);
+  return *reason_;
+}
+
+result<> controller::reset() noexcept {
+  if (state_ != controller_state::ready) {
+    return fail(errc::busy);
+  }
+  state_ = controller_state::connecting;
+  reset_wanted_ = true;
+  return {};
+}
+
+void controller::shutdown() noexcept {
+  if (state_ == controller_state::failed || state_ == controller_state::closed) {
+    return;
+  }
+  state_ = controller_state::closing;
+  shutdown_wanted_ = true;
+}
+
+result<> controller::read_log(log_page page, std::uint32_t bytes) noexcept {
+  if (state_ != controller_state::ready) {
+    return fail(errc::device_gone);
+  }
+  if (log_ != log_state::none) {
+    return fail(errc::busy);
+  }
+  if (bytes == 0 || bytes > data_.admin_data.size() || !is_aligned(bytes, 4)) {
+    return fail(errc::invalid);
+  }
+  data_.log_page_wanted = page;
+  data_.log_bytes = bytes;
+  log_ = log_state::wanted;
+  return {};
+}
+
+std::optional<result<std::span<const std::byte>>> controller::take_log() noexcept {
+  if (log_ == log_state::none || state_ == controller_state::failed ||
+      state_ == controller_state::closed) {
+    log_ = log_state::none;
+    return fail(errc::device_gone);
+  }
+  if (log_ != log_state::read) {
+    return std::nullopt;
+  }
+  log_ = log_state::none;
+  if (data_.log_status != 0) {
+    return fail(errc::bad_status, data_.log_status);
+  }
+  return std::span<const std::byte>{data_.admin_data.first(data_.log_bytes)};
+}
+
+instant controller::advance(instant now) noexcept {
+  transport_->advance(now);
+  if (state_ == controller_state::failed || state_ == controller_state::closed) {
+    return transport_->advance(now);
+  }
+  if (transport_->state() == vfio::transport_state::gone) {
+    fail_with(transport_->reason());
+    return never;
+  }
+  while ((activity_ != activity::none || begin_next(now)) && run_step(now)) {
+  }
+  // Again, for what was just started: it is sent, and has a deadline.
+  const instant transport_deadline = transport_->advance(now);
+  if (state_ == controller_state::failed || state_ == controller_state::closed) {
+    return transport_deadline;
+  }
+  const instant own = activity_ == activity::none ? watch_at_ : now + step_poll_interval;
+  return std::min(transport_deadline, own);
+}
+
+/// Chooses what to do next; false: nothing.
+bool controller::begin_next(instant now) noexcept {
+  if (state_ == controller_state::closed) {
+    return false;
+  }
+  if (!attached_) {
+    begin(activity::attach, attach_steps(), now);
+  } else if (reset_wanted_) {
+    begin(activity::enable, enable_steps(), now);
+  } else if (shutdown_wanted_) {  // of a controller that runs: bring-up and reset end first
+    begin(activity::shutdown, shutdown_steps(), now);
+  } else if (log_ == log_state::wanted) {
+    begin(activity::log, log_steps(), now);
+  } else if (now >= watch_at_) {
+    begin(activity::watch, watch_steps(), now);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+void controller::begin(activity what, std::span<const step> steps, instant now) noexcept {
+  activity_ = what;
+  steps_ = steps;
+  at_ = 0;
+  enter_step(now);
+}
+
+void controller::enter_step(instant now) noexcept {
+  started_ = false;
+  data_.hint.clear();
+  deadline_ = now + limit_of(steps_[at_], data_);
+}
+
+/// True: the step is done and there may be another; false: it waits, or it failed.
+bool controller::run_step(instant now) noexcept {
+  const step& current = steps_[at_];
+  if (!started_) {
+    const auto begun = current.start(data_);
+    if (!begun && begun.error().code != errc::queue_full) {
+      fail_step(begun.error());
+      return false;
+    }
+    started_ = begun.has_value();
+  }
+  if (started_) {
+    const auto done = current.check(data_, now);
+    if (!done) {
+      fail_step(done.error());
+      return false;
+    }
+    if (*done) {
+      if (++at_ == steps_.size()) {
+        finish_activity(now);
+      } else {
+        enter_step(now);
+      }
+      return true;
+    }
+  }
+  if (now >= deadline_) {
+    if (data_.hint.empty()) {
+      const auto limit =
+          std::chrono::duration_cast<std::chrono::milliseconds>(limit_of(current, data_));
+      data_.hint = fmt::format("the device did not answer within {} ms", limit.count());
+    }
+    fail_step({errc::timed_out});
+  }
+  return false;
+}
+
+void controller::finish_activity(instant now) noexcept {
+  switch (std::exchange(activity_, activity::none)) {
+    case activity::none:
+      break;
+    case activity::attach:
+      attached_ = true;
+      reset_wanted_ = true;
+      break;
+    case activity::enable:
+      reset_wanted_ = false;
+      watch_at_ = now + watch_interval;
+      if (state_ == controller_state::connecting) {
+        state_ = controller_state::ready;
+      }
+      break;
+    case activity::watch:
+      watch_at_ = now + watch_interval;
+      break;
+    case activity::log:
+      log_ = log_state::read;
+      break;
+    case activity::shutdown:
+      data_.set_queues(queue_state::gone);
+      shutdown_wanted_ = false;
+      state_ = controller_state::closed;
+      break;
+  }
+}
+
+void controller::fail_step(error what) {
+  fail_with({.what = what,
+             .operation = steps_[at_].name,
+             .object = data_.options.name,
+             .hint = what.code == errc::device_gone && data_.hint.empty()
+                         ? "the device is no longer there"
+                         : data_.hint});
+}
+
+void controller::fail_with(failure why) noexcept {
+  data_.registers.abandon();
+  data_.set_queues(queue_state::gone);
+  activity_ = activity::none;
+  reason_ = std::move(why);
+  state_ = controller_state::failed;
+}
+
+}  // namespace runnel::nvme

@@ -1,0 +1,111 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "drivers/block.h"
+#include "drivers/nvme/controller_data.h"
+#include "drivers/nvme/steps.h"
+#include "drivers/vfio/domain.h"
+#include "drivers/vfio/transport.h"
+#include "mempool/base/clock.h"
+#include "mempool/base/error.h"
+#include "mempool/window.h"
+
+namespace runnel::nvme {
+
+enum class controller_state : std::uint8_t {
+  connecting,  // bring-up or reset is under way
+  ready,
+  failed,   // for good; `reason` says why, and its queues end every request with `device_gone`
+  closing,  // shutdown is under way
+  closed,   // the controller is off and reaches no memory of ours
+};
+
+/// One NVMe controller and one of its namespaces, as a block device.
+///
+/// Made, it is connecting: call `advance` when it asks to be, until the state is `ready` or
+/// `failed`. Queues are made then; each belongs to one core, and all are destroyed before their
+/// controller. A queue whose doorbells are posted belongs to the core that calls `advance`. Once a
+/// second the controller is looked after: one that failed or is gone ends all that is in flight.
+///
+/// @context one thread; where it says so, another after bring-up
+class controller final : public block_device {
+ public:
+  /// @param domain  what the device's memory accesses go through; may be part of `transport`
+  /// @param memory  where queues live; mapped into `domain` as a whole; outlives the controller
+  controller(std::unique_ptr<vfio::device_transport> transport, vfio::iommu_domain& domain,
+             window& memory, controller_options options);
+  controller(const controller&) = delete;
+  controller& operator=(const controller&) = delete;
+  /// Gives queue memory back when the device was shut down; else it may still write there, and the
+  /// memory is quarantined.
+  ~controller() override;
+
+  [[nodiscard]] const block_info& info() const noexcept override { return data_.info; }
+  /// @error invalid (depth over what it was opened with; more queues than it was opened with),
+  ///        device_gone (not ready)
+  [[nodiscard]] outcome<std::unique_ptr<block_queue>> make_queue(std::uint32_t depth) override;
+  [[nodiscard]] result<ticket> map(const region& memory) noexcept override;
+  [[nodiscard]] result<ticket> unmap(const region& memory) noexcept override;
+  [[nodiscard]] std::optional<result<>> take(ticket which) noexcept override;
+  instant advance(instant now) noexcept override;
+  [[nodiscard]] int event_fd() const noexcept override { return transport_->event_fd(); }
+
+  [[nodiscard]] controller_state state() const noexcept { return state_; }
+  /// Why the state is `failed`. @pre it is
+  [[nodiscard]] const failure& reason() const noexcept;
+
+  /// Disables and enables the controller. Requests in flight end with `aborted`, later ones are
+  /// refused until it is ready again; every queue must be polled meanwhile. @error busy (not ready)
+  [[nodiscard]] result<> reset() noexcept;
+
+  /// Turns the controller off, in order, then the state is `closed`. Requests should have ended;
+  /// those that have not end with `device_gone`.
+  void shutdown() noexcept;
+
+  /// Starts to read a log page. @param bytes  a multiple of 4, at most one page
+  /// @error invalid, busy (another is under way or was not taken), device_gone (not ready)
+  [[nodiscard]] result<> read_log(log_page page, std::uint32_t bytes) noexcept;
+  /// What it says, once; empty while under way. Valid until the next `advance`.
+  /// @error bad_status, device_gone
+  [[nodiscard]] std::optional<result<std::span<const std::byte>>> take_log() noexcept;
+
+  /// What the device says of itself; known once it was `ready`.
+  [[nodiscard]] const controller_data& details() const noexcept { return data_; }
+
+ private:
+  enum class activity : std::uint8_t { none, attach, enable, watch, log, shutdown };
+  enum class log_state : std::uint8_t { none, wanted, read };
+
+  void begin(activity what, std::span<const step> steps, instant now) noexcept;
+  [[nodiscard]] bool begin_next(instant now) noexcept;
+  void enter_step(instant now) noexcept;
+  [[nodiscard]] bool run_step(instant now) noexcept;
+  void finish_activity(instant now) noexcept;
+  void fail_step(error what);
+  void fail_with(failure why) noexcept;
+  void give_memory_back() noexcept;
+
+  std::unique_ptr<vfio::device_transport> transport_;
+  controller_data data_;
+  controller_state state_ = controller_state::connecting;
+  std::optional<failure> reason_;
+
+  activity activity_ = activity::none;
+  std::span<const step> steps_;  // of the activity
+  std::size_t at_ = 0;           // step under way
+  bool started_ = false;         // its `start` has succeeded
+  instant deadline_{};           // its end
+
+  bool attached_ = false;
+  bool reset_wanted_ = false;
+  bool shutdown_wanted_ = false;
+  log_state log_ = log_state::none;
+  instant watch_at_{};
+};
+
+}  // namespace runnel::nvme

@@ -1,0 +1,109 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "drivers/nvme/admin.h"
+#include "drivers/nvme/queue_pair.h"
+#include "drivers/nvme/registers.h"
+#include "drivers/vfio/domain.h"
+#include "drivers/vfio/transport.h"
+#include "mempool/window.h"
+
+namespace runnel::nvme {
+
+struct controller_options {
+  std::string name{};      // the device in failures: "vfio-user:/run/a.sock"
+  std::uint32_t nsid = 0;  // 0: the first active namespace
+  std::uint32_t queue_count = 1;
+  std::uint32_t queue_depth = 128;
+  doorbell_policy doorbells = doorbell_policy::eager;
+  nanoseconds answer_limit = std::chrono::seconds{5};  // where the device states no limit itself
+};
+
+/// Memory and doorbells of one I/O queue pair. Lives as long as its controller.
+struct io_queue {
+  queue_id id{};
+  std::span<std::byte> memory;  // one piece of the window, holding all three
+  std::span<submission_entry> submission;
+  std::span<completion_entry> completion;
+  std::span<std::byte> lists;
+  std::unique_ptr<queue_control> control;
+  bool taken = false;  // a user has, or had, its queue_pair
+};
+
+/// What the steps of bring-up, reset and shutdown work on, and what they learn.
+struct controller_data {
+  controller_data(vfio::device_transport& to, vfio::iommu_domain& reach, window& from,
+                  controller_options wishes)
+      : transport{to}, domain{reach}, memory{from}, options{std::move(wishes)}, registers{to} {}
+
+  vfio::device_transport& transport;
+  vfio::iommu_domain& domain;
+  window& memory;
+  controller_options options;
+  register_port registers;
+
+  // Of the step under way.
+  std::string hint;                    // what a failure adds to the step's name and error
+  std::optional<ticket> map_ticket;    // map or unmap of the window
+  std::optional<command_id> admin_id;  // the admin command
+  std::uint32_t queue_step = 0;        // queues made or deleted so far, CQs and SQs counted alike
+  instant poll_at{};                   // when CSTS is read again
+
+  // Learned from the device.
+  capabilities caps;
+  std::uint32_t version = 0;
+  std::uint32_t ready_timeout_ms = 0;
+  std::uint16_t pci_command = 0;
+  std::uint32_t configuration = 0;  // CC as it was before the step that changes it
+  identify_controller controller_identity{};
+  identify_namespace namespace_identity{};
+  namespace_names names;
+  std::vector<std::uint32_t> active_namespaces;
+  std::uint32_t nsid = 0;
+  std::uint32_t command_bytes_max = 0;
+  block_info info;
+
+  // Owned, taken from `memory` at the first bring-up.
+  std::span<std::byte> admin_memory;  // one piece, holding all three
+  std::span<submission_entry> admin_submission;
+  std::span<completion_entry> admin_completion;
+  std::span<std::byte> admin_data;  // one page for the data of one admin command
+  admin_queue admin;
+  std::vector<io_queue> queues;
+  std::span<std::byte> doorbells;  // mapped, from the admin queue's on; empty: posted
+
+  bool device_quiet = true;  // the controller is disabled: it cannot reach our memory
+
+  log_page log_page_wanted{};  // what the log step asks for
+  std::uint32_t log_bytes = 0;
+  std::uint16_t log_status = 0;  // how it was answered
+
+  [[nodiscard]] iova address_of(const void* ours) const noexcept {
+    return memory.memory().to_iova(static_cast<const std::byte*>(ours));
+  }
+  [[nodiscard]] doorbell bell_at(std::uint64_t offset) const noexcept;
+  /// Entries of the submission queue of an I/O queue pair and of its completion queue.
+  [[nodiscard]] std::uint32_t submission_entries() const noexcept;
+  [[nodiscard]] std::uint32_t completion_entries() const noexcept;
+  [[nodiscard]] prp_rules prps() const noexcept;
+  [[nodiscard]] queue_pair_parts parts_of(const io_queue& queue,
+                                          std::uint32_t depth) const noexcept;
+  /// Tells every queue; those of other cores see it at their next call.
+  void set_queues(queue_state state) noexcept;
+};
+
+/// What one command carries at most, so that its PRP list fits half a page.
+inline constexpr std::uint32_t command_bytes_ceiling = 1U << 20U;
+/// Largest request, and the most full commands it becomes on a device with a small MDTS.
+inline constexpr std::uint32_t request_bytes_ceiling = 1U << 20U;
+inline constexpr std::uint32_t request_commands_max = 16;
+
+}  // namespace runnel::nvme

@@ -1,0 +1,339 @@
+#include "drivers/nvme/queue_pair.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <limits>
+
+#include "mempool/base/bits.h"
+#include "mempool/base/check.h"
+#include "mempool/base/poison.h"
+
+namespace runnel::nvme {
+namespace {
+
+// A busy device that polls memory is told of new commands this often: often enough that it always
+// has work, rarely enough that the doorbell's cache line does not travel for each command.
+constexpr std::uint32_t eager_interval = 8;
+constexpr std::uint32_t only_at_flush = std::numeric_limits<std::uint32_t>::max();
+
+/// Opcodes and operations run against each other, so no branch is needed.
+constexpr std::uint64_t opcode_of(block_op op) noexcept {
+  return static_cast<std::uint64_t>(io_opcode::read) - static_cast<std::uint64_t>(op);
+}
+static_assert(opcode_of(block_op::read) == static_cast<std::uint64_t>(io_opcode::read));
+static_assert(opcode_of(block_op::write) == static_cast<std::uint64_t>(io_opcode::write));
+static_assert(opcode_of(block_op::flush) == static_cast<std::uint64_t>(io_opcode::flush));
+
+}  // namespace
+
+queue_pair::queue_pair(const queue_pair_parts& parts)
+    : submission_{parts.submission},
+      completion_{parts.completion},
+      slots_(parts.commands),
+      free_(parts.commands),
+      commands_{parts.commands},
+      nsid_{parts.nsid},
+      block_shift_{static_cast<std::uint32_t>(std::countr_zero(parts.prps.block_bytes))},
+      doorbells_{parts.doorbells},
+      prps_{parts.prps},
+      control_{parts.control},
+      depth_{parts.depth},
+      transfer_bytes_max_{parts.transfer_bytes_max},
+      list_memory_{parts.list_memory},
+      list_address_{parts.list_address},
+      list_bytes_{prp_list_bytes(parts.prps)} {
+  CHECK(control_ != nullptr);
+  CHECK(depth_ != 0 && depth_ <= commands_);
+  CHECK(commands_ < completion_.size());
+  CHECK(prps_.bytes_max >= 2 * host_page_bytes);  // the short way builds two entries unasked
+  CHECK(list_memory_.size() >= commands_ * list_bytes_);
+  rewind();
+  control_->attached.store(true, std::memory_order_relaxed);
+}
+
+queue_pair::~queue_pair() {
+  control_->attached.store(false, std::memory_order_release);  // pairs with controller's acquire
+}
+
+void queue_pair::submit(std::span<block_request> requests) noexcept {
+  // pairs with the controller's release: a queue that runs again has its rings in place
+  const queue_state state = control_->state.load(std::memory_order_acquire);
+  if (state != queue_state::running) [[unlikely]] {
+    decline(requests, state);
+    return;
+  }
+  if (doorbells_ == doorbell_policy::eager) {
+    publish_at_ = free_count_ == commands_ ? 1 : eager_interval;
+  }
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    if (!start(requests[i])) [[unlikely]] {
+      decline(requests.subspan(i), queue_state::paused);
+      return;
+    }
+    if (submission_.unpublished() >= publish_at_) {
+      submission_.publish();
+      publish_at_ = eager_interval;
+    }
+  }
+}
+
+void queue_pair::decline(std::span<block_request> requests, queue_state state) noexcept {
+  for (block_request& request : requests) {
+    if (state == queue_state::gone) {
+      request.state = block_state::done;
+      request.status = block_status::device_gone;
+    } else {
+      request.state = block_state::refused;
+    }
+  }
+}
+
+/// False: no room. The short way serves what nearly all requests are: one segment within two pages.
+[[gnu::always_inline]] inline bool queue_pair::start(block_request& request) noexcept {
+  if (free_count_ == 0) [[unlikely]] {
+    return false;
+  }
+  if (request.op == block_op::flush || request.segment_count != 1 ||
+      request.segments->memory == nullptr) [[unlikely]] {
+    return start_other(request);
+  }
+  const segment& data = *request.segments;
+  const std::uint64_t bytes = std::uint64_t{request.blocks} << block_shift_;
+  const std::uint64_t address = raw(data.memory->to_iova(data.address));
+  const std::uint64_t end = (address & (host_page_bytes - 1)) + bytes;
+  if (bytes == 0 || bytes != data.length || end > 2 * host_page_bytes ||
+      !is_aligned(address, prp_alignment)) [[unlikely]] {
+    return start_other(request);
+  }
+  check_not_poisoned({data.address, data.length});
+  const std::uint64_t second_page = (address | (host_page_bytes - 1)) + 1;
+  const std::uint16_t id = take_slot(request.tag);
+  write_command(submission_.slot(), id, request,
+                {.first = address, .second = end > host_page_bytes ? second_page : 0});
+  submission_.push();
+  request.state = block_state::pending;
+  return true;
+}
+
+/// Takes a command id for a request of one command. @pre one is free
+inline std::uint16_t queue_pair::take_slot(std::uint64_t tag) noexcept {
+  const std::uint16_t id = free_[--free_count_];
+  slots_[id] = {.tag = tag,
+                .parts = 1,
+                .parent = 0,
+                .status = block_status::success,
+                .state = slot_state::in_flight};
+  return id;
+}
+
+/// Plain stores, few and wide, into the slot itself. Fields that no command of ours uses stay as
+/// zero as the ring's memory came.
+inline void queue_pair::write_command(submission_entry& entry, std::uint16_t id,
+                                      const block_request& request,
+                                      const prp_pair& prps) const noexcept {
+  write_head(entry, id, request.op);
+  entry.prp1 = prps.first;
+  entry.prp2 = prps.second;
+  entry.cdw10 = static_cast<std::uint32_t>(raw(request.first));
+  entry.cdw11 = static_cast<std::uint32_t>(raw(request.first) >> 32U);
+  const bool durable = request.force_unit_access && request.op == block_op::write;
+  entry.cdw12 = (request.blocks - 1) | (durable ? io_force_unit_access : 0U);
+}
+
+/// Opcode, flags, command id and namespace are the first eight bytes, in this order.
+inline void queue_pair::write_head(submission_entry& entry, std::uint16_t id,
+                                   block_op op) const noexcept {
+  const std::uint64_t head = std::uint64_t{nsid_} << 32U | std::uint64_t{id} << 16U | opcode_of(op);
+  std::memcpy(&entry, &head, sizeof head);
+}
+
+/// The long way.
+bool queue_pair::start_other(block_request& request) noexcept {
+  if (request.op != block_op::flush) {
+    return start_in_parts(request);
+  }
+  submission_entry& entry = submission_.slot();
+  entry = {};
+  write_head(entry, take_slot(request.tag), request.op);
+  submission_.push();
+  request.state = block_state::pending;
+  return true;
+}
+
+bool queue_pair::well_formed(const block_request& request) const noexcept {
+  std::uint64_t bytes = std::uint64_t{request.blocks} << block_shift_;
+  if (bytes == 0 || bytes > transfer_bytes_max_) {
+    return false;
+  }
+  for (const segment& part : std::span{request.segments, request.segment_count}) {
+    if (part.length > bytes || (part.memory == nullptr && part.length != 0)) {
+      return false;
+    }
+    check_not_poisoned({part.address, part.length});
+    bytes -= part.length;
+  }
+  return bytes == 0;
+}
+
+prp_list queue_pair::list_of(std::uint16_t id) const noexcept {
+  const std::size_t offset = id * list_bytes_;
+  return {.entries = {reinterpret_cast<std::uint64_t*>(list_memory_.data() + offset),
+                      list_bytes_ / sizeof(std::uint64_t)},
+          .address = list_address_ + offset};
+}
+
+bool queue_pair::start_in_parts(block_request& request) noexcept {
+  const std::uint32_t parts = well_formed(request) ? describe_parts(request) : 0;
+  if (parts > free_count_ && free_count_ < commands_) {
+    return false;  // there is room once commands in flight have ended
+  }
+  if (parts == 0 || parts > free_count_) {
+    request.state = block_state::done;
+    request.status = block_status::invalid_field;
+    return true;
+  }
+  const std::uint16_t parent = free_[free_count_ - 1];
+  for (std::uint32_t i = 0; i < parts; ++i) {
+    const std::uint16_t id = free_[--free_count_];
+    slots_[id] = {.tag = request.tag,
+                  .parts = static_cast<std::uint16_t>(id == parent ? parts : 0),
+                  .parent = parent,
+                  .status = block_status::success,
+                  .state = slot_state::in_flight};
+  }
+  submission_.push(parts);
+  request.state = block_state::pending;
+  return true;
+}
+
+/// Builds the commands of one request in the slots that come next, without taking them, in the
+/// order of the free stack. @return how many; 0: memory that PRPs cannot describe; more than are
+/// free: no room
+std::uint32_t queue_pair::describe_parts(const block_request& request) noexcept {
+  segment_cursor rest{.rest = {request.segments, request.segment_count}};
+  std::uint32_t parts = 0;
+  block_request part = request;
+  for (std::uint64_t left = std::uint64_t{request.blocks} << block_shift_; left != 0; ++parts) {
+    if (parts == free_count_) {
+      return free_count_ + 1;
+    }
+    const std::uint16_t id = free_[free_count_ - 1 - parts];
+    prp_pair prps;
+    const std::uint32_t bytes = describe_run(rest, prps_, list_of(id), prps);
+    if (bytes == 0) {
+      return 0;
+    }
+    part.blocks = bytes >> block_shift_;
+    write_command(submission_.slot(parts), id, part, prps);
+    part.first = part.first + part.blocks;
+    rest.skip(bytes);
+    left -= bytes;
+  }
+  return parts;
+}
+
+void queue_pair::flush() noexcept {
+  submission_.publish();
+}
+
+std::size_t queue_pair::poll(std::span<block_completion> out) noexcept {
+  // pairs with the controller's release: what a stopped device completed is seen below, all of it
+  const queue_state state = control_->state.load(std::memory_order_acquire);
+  std::size_t count = 0;
+  // A device that answers nothing but nonsense gets one lap of our time.
+  std::uint32_t budget = completion_.size();
+  completion_view completion;
+  while (count < out.size() && budget-- != 0 && completion_.next(completion)) {
+    if (finish(completion, out[count])) {
+      ++count;
+    }
+  }
+  completion_.publish();
+  submission_.publish();  // only what an earlier flush could not: a posted doorbell had no room
+  if (state >= queue_state::stopped) [[unlikely]] {
+    count += fail_in_flight(out.subspan(count), state);
+  }
+  return count;
+}
+
+/// True: `out` is the completion of a request.
+inline bool queue_pair::finish(const completion_view& completion, block_completion& out) noexcept {
+  const std::uint16_t id = completion.command_id;
+  if (id >= commands_ || slots_[id].state != slot_state::in_flight) [[unlikely]] {
+    ++bogus_completions_;
+    return false;
+  }
+  const auto status = static_cast<block_status>(completion.status);
+  const slot& command = slots_[id];
+  if (command.parts != 1) [[unlikely]] {
+    return finish_part(id, status, out);
+  }
+  out.tag = command.tag;
+  out.status = command.status == block_status::success ? status : command.status;
+  release(id);
+  return true;
+}
+
+/// One of several commands of a request has ended, and it is not the parent as the last one.
+bool queue_pair::finish_part(std::uint16_t id, block_status status,
+                             block_completion& out) noexcept {
+  const std::uint16_t parent_id = slots_[id].parent;
+  slot& parent = slots_[parent_id];
+  if (parent.status == block_status::success) {
+    parent.status = status;
+  }
+  if (id == parent_id) {
+    parent.state = slot_state::held;
+  } else {
+    release(id);
+  }
+  if (--parent.parts != 0) {
+    return false;
+  }
+  out = {.tag = parent.tag, .status = parent.status};
+  release(parent_id);
+  return true;
+}
+
+inline void queue_pair::release(std::uint16_t id) noexcept {
+  slots_[id].state = slot_state::free;
+  free_[free_count_++] = id;
+}
+
+/// Ends requests whose completions will never come. @pre the device no longer touches their memory,
+/// or is gone
+std::size_t queue_pair::fail_in_flight(std::span<block_completion> out, queue_state why) noexcept {
+  if (control_->rewound.load(std::memory_order_relaxed)) {
+    return 0;
+  }
+  std::size_t count = 0;
+  for (; fail_cursor_ < commands_ && count < out.size(); ++fail_cursor_) {
+    slot& command = slots_[fail_cursor_];
+    if (command.state != slot_state::free && command.parts != 0) {
+      out[count++] = {
+          .tag = command.tag,
+          .status = why == queue_state::gone ? block_status::device_gone : block_status::aborted};
+    }
+    command.state = slot_state::free;
+  }
+  if (fail_cursor_ == commands_) {
+    rewind();
+    control_->rewound.store(true, std::memory_order_release);  // pairs with controller's acquire
+  }
+  return count;
+}
+
+void queue_pair::rewind() noexcept {
+  submission_.rewind();
+  completion_.rewind();
+  std::ranges::fill(slots_, slot{});
+  for (std::uint32_t i = 0; i < commands_; ++i) {
+    free_[i] = static_cast<std::uint16_t>(commands_ - 1 - i);  // id 0 is taken first
+  }
+  free_count_ = commands_;
+  publish_at_ = only_at_flush;
+  fail_cursor_ = 0;
+}
+
+}  // namespace runnel::nvme

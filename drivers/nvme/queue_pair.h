@@ -1,0 +1,137 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "drivers/block.h"
+#include "drivers/nvme/prp.h"
+#include "drivers/nvme/rings.h"
+#include "mempool/base/units.h"
+
+namespace runnel::nvme {
+
+/// When a submission queue's doorbell is rung before `flush`.
+enum class doorbell_policy : std::uint8_t {
+  eager,  // towards another core's memory: an idle device at once, a busy one every few commands
+  burst,  // over a bus or by messages: only at `flush`
+};
+
+/// What the controller lets a queue do; written by the controller's thread.
+enum class queue_state : std::uint8_t {
+  running,
+  paused,   // commands in flight end as usual, new ones are refused
+  stopped,  // the device has forgotten the queue: end what is in flight with `aborted`, rewind
+  gone,     // as stopped, with `device_gone`, for ever
+};
+
+/// What a controller and one of its queues tell each other, on two cores. Outlives the queue.
+struct queue_control {
+  std::atomic<queue_state> state{queue_state::paused};
+  std::atomic<bool> attached{false};  // a queue_pair exists
+  std::atomic<bool> rewound{false};   // set by the queue after `stopped`; cleared by the controller
+};
+
+/// What a queue pair is made of; all memory is borrowed and zeroed.
+struct queue_pair_parts {
+  submission_ring submission;
+  completion_ring completion;
+  std::span<std::byte> list_memory;  // prp_list_bytes() for each command, from a page boundary
+  iova list_address{};
+  queue_control* control = nullptr;
+  prp_rules prps;
+  std::uint32_t nsid = 1;
+  std::uint32_t depth = 0;               // requests that the user was promised
+  std::uint32_t commands = 0;            // at least `depth`, fewer than the slots of either ring
+  std::uint32_t transfer_bytes_max = 0;  // of one request; larger ones become several commands
+  doorbell_policy doorbells = doorbell_policy::eager;
+};
+
+/// One submission and one completion queue of an NVMe controller, for one core.
+///
+/// A request becomes one command, built in place in its slot; one that is larger than the device
+/// takes, or whose memory PRPs cannot describe in one piece, becomes several, and the first error
+/// of them is its status. A block must not straddle memory that does not meet on a page boundary,
+/// and memory must be 4-byte aligned: such requests end with `invalid_field`, as do those whose
+/// segments and blocks disagree.
+///
+/// @context owning core; its controller outlives it
+class queue_pair final : public block_queue {
+ public:
+  explicit queue_pair(const queue_pair_parts& parts);
+  queue_pair(const queue_pair&) = delete;
+  queue_pair& operator=(const queue_pair&) = delete;
+  ~queue_pair() override;
+
+  void submit(std::span<block_request> requests) noexcept override;
+  std::size_t poll(std::span<block_completion> out) noexcept override;
+  void flush() noexcept override;
+  [[nodiscard]] std::uint32_t depth() const noexcept override { return depth_; }
+
+  /// Completions of commands that were not in flight: ignored, and counted here.
+  [[nodiscard]] std::uint64_t bogus_completions() const noexcept { return bogus_completions_; }
+
+ private:
+  enum class slot_state : std::uint16_t {
+    free,
+    in_flight,
+    held,  // the command has ended, parts of its request have not
+  };
+
+  /// One command. Four to a cache line.
+  struct slot {
+    std::uint64_t tag;
+    std::uint16_t parts;   // of the request: commands in flight; 0: `parent` counts them
+    std::uint16_t parent;  // slot that stands for the request
+    block_status status;   // first error so far
+    slot_state state;
+  };
+  static_assert(sizeof(slot) == 16);
+
+  [[nodiscard]] bool start(block_request& request) noexcept;
+  [[nodiscard]] bool start_other(block_request& request) noexcept;
+  [[nodiscard]] bool start_in_parts(block_request& request) noexcept;
+  [[nodiscard]] std::uint16_t take_slot(std::uint64_t tag) noexcept;
+  void write_head(submission_entry& entry, std::uint16_t id, block_op op) const noexcept;
+  void write_command(submission_entry& entry, std::uint16_t id, const block_request& request,
+                     const prp_pair& prps) const noexcept;
+  [[nodiscard]] std::uint32_t describe_parts(const block_request& request) noexcept;
+  [[nodiscard]] prp_list list_of(std::uint16_t id) const noexcept;
+  [[nodiscard]] bool well_formed(const block_request& request) const noexcept;
+  static void decline(std::span<block_request> requests, queue_state state) noexcept;
+
+  [[nodiscard]] bool finish(const completion_view& completion, block_completion& out) noexcept;
+  [[nodiscard]] bool finish_part(std::uint16_t id, block_status status,
+                                 block_completion& out) noexcept;
+  void release(std::uint16_t id) noexcept;
+  [[nodiscard]] std::size_t fail_in_flight(std::span<block_completion> out,
+                                           queue_state why) noexcept;
+  void rewind() noexcept;
+
+  // Hot: read or written by every command.
+  submission_ring submission_;
+  completion_ring completion_;
+  std::vector<slot> slots_;          // by command id
+  std::vector<std::uint16_t> free_;  // stack of command ids
+  std::uint32_t free_count_ = 0;
+  std::uint32_t commands_;
+  std::uint32_t nsid_;
+  std::uint32_t block_shift_;
+  std::uint32_t publish_at_ = 0;  // commands that wait for their doorbell when it is rung
+  doorbell_policy doorbells_;
+  prp_rules prps_;
+  queue_control* control_;
+
+  // Cold.
+  std::uint32_t depth_;
+  std::uint32_t transfer_bytes_max_;
+  std::span<std::byte> list_memory_;
+  iova list_address_;
+  std::size_t list_bytes_;
+  std::uint32_t fail_cursor_ = 0;  // slots below are failed already
+  std::uint64_t bogus_completions_ = 0;
+};
+
+}  // namespace runnel::nvme

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "drivers/nvme/controller_data.h"
+#include "mempool/base/clock.h"
+#include "mempool/base/error.h"
+
+// Everything that takes a controller time is a table of steps: start one, look whether it is done,
+// go on to the next; the one that is late or wrong names the failure.
+namespace runnel::nvme {
+
+/// Who says how long a step may take.
+enum class step_limit : std::uint8_t {
+  answer,    // options.answer_limit
+  ready,     // the device: CAP.TO or CRTO
+  shutdown,  // the device: RTD3E
+};
+
+struct step {
+  const char* name;  // the operation in a failure: "enable"
+  step_limit limit = step_limit::answer;
+  /// @error queue_full: started again at the next turn; any other fails the table
+  result<> (*start)(controller_data&) noexcept = nullptr;
+  /// True: done. Called until then, first right after `start`.
+  result<bool> (*check)(controller_data&, instant now) noexcept = nullptr;
+};
+
+// From a transport that connects to a controller whose registers and doorbells are within reach.
+[[nodiscard]] std::span<const step> attach_steps() noexcept;
+// From there to queues that run; a controller that runs already is disabled first.
+[[nodiscard]] std::span<const step> enable_steps() noexcept;
+[[nodiscard]] std::span<const step> watch_steps() noexcept;     // is a running controller well?
+[[nodiscard]] std::span<const step> log_steps() noexcept;       // a log page into admin_data
+[[nodiscard]] std::span<const step> shutdown_steps() noexcept;  // to a controller that is off
+
+[[nodiscard]] nanoseconds limit_of(const step& which, const controller_data& data) noexcept;
+
+/// How often CSTS and the admin queue are looked at while a step waits for them.
+inline constexpr nanoseconds step_poll_interval = std::chrono::microseconds{50};
+
+}  // namespace runnel::nvme

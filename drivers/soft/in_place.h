@@ -1,0 +1,105 @@
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "drivers/block.h"
+#include "drivers/block_check.h"
+#include "mempool/base/check.h"
+#include "mempool/base/error.h"
+#include "mempool/base/units.h"
+
+// A disk whose requests finish during submit. What differs between such disks is the medium.
+namespace runnel::soft {
+
+inline constexpr std::uint32_t in_place_transfer_bytes_max = 4 * mib;
+inline constexpr std::uint32_t in_place_depth_max =
+    65536;  // a number for callers: none is in flight
+inline constexpr std::uint32_t in_place_queues_max = 65535;
+
+/// What moves the bytes. Requests were checked; flushes do not reach it, for it is never volatile.
+template <class M>
+concept in_place_medium = requires(M& medium, const block_request& request) {
+  { medium.prepare(request) } noexcept;  // its turn comes after the one that is executed next
+  { medium.execute(request) } noexcept;
+  { medium.publish() } noexcept;  // end of a burst: all of it is visible to other cores
+};
+
+template <in_place_medium Medium>
+class in_place_queue final : public block_queue {
+ public:
+  in_place_queue(Medium& medium, const block_geometry& geometry, std::uint32_t depth) noexcept
+      : medium_{medium}, geometry_{geometry}, depth_{depth} {}
+
+  void submit(std::span<block_request> requests) noexcept override {
+    if (requests.empty()) {
+      return;
+    }
+    block_status status = check_request(geometry_, requests.front());
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      const block_status next =
+          i + 1 < requests.size() ? prepare(requests[i + 1]) : block_status::success;
+      if (status == block_status::success && requests[i].op != block_op::flush) {
+        medium_.execute(requests[i]);
+      }
+      requests[i].state = block_state::done;
+      requests[i].status = std::exchange(status, next);
+    }
+    medium_.publish();
+  }
+
+  std::size_t poll(std::span<block_completion>) noexcept override { return 0; }
+  void flush() noexcept override {}
+  [[nodiscard]] std::uint32_t depth() const noexcept override { return depth_; }
+
+ private:
+  block_status prepare(const block_request& request) noexcept {
+    const block_status status = check_request(geometry_, request);
+    if (status == block_status::success && request.op != block_op::flush) {
+      medium_.prepare(request);
+    }
+    return status;
+  }
+
+  Medium& medium_;
+  block_geometry geometry_;
+  std::uint32_t depth_;
+};
+
+template <in_place_medium Medium>
+class in_place_device final : public block_device {
+ public:
+  /// @pre check_disk_size(address, bytes, block_bytes)
+  in_place_device(std::string address, std::uint64_t bytes, std::uint32_t block_bytes,
+                  Medium medium)
+      : info_{.address = std::move(address),
+              .block_bytes = block_bytes,
+              .block_count = bytes / block_bytes,
+              .transfer_bytes_max = in_place_transfer_bytes_max,
+              .queue_depth_max = in_place_depth_max,
+              .queue_count_max = in_place_queues_max,
+              .note = {}},
+        medium_{std::move(medium)} {}
+
+  [[nodiscard]] const block_info& info() const noexcept override { return info_; }
+
+  [[nodiscard]] outcome<std::unique_ptr<block_queue>> make_queue(std::uint32_t depth) override {
+    if (auto fits = check_depth(info_, depth); !fits) {
+      return std::unexpected{std::move(fits.error())};
+    }
+    const block_geometry geometry{.block_bytes = info_.block_bytes,
+                                  .transfer_bytes_max = info_.transfer_bytes_max,
+                                  .block_count = info_.block_count};
+    return std::make_unique<in_place_queue<Medium>>(medium_, geometry, depth);
+  }
+
+ private:
+  block_info info_;
+  Medium medium_;
+};
+
+}  // namespace runnel::soft

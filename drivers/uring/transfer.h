@@ -1,0 +1,92 @@
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "drivers/block.h"
+#include "drivers/uring/opened_file.h"
+#include "mempool/base/units.h"
+
+namespace runnel::uring {
+
+inline constexpr std::uint32_t transfer_bytes_max = mib;
+/// A transfer of whole 4 KiB pages that begins inside one.
+inline constexpr std::uint32_t segments_max = transfer_bytes_max / 4096 + 1;
+inline constexpr std::size_t page_bytes = 4096;
+
+struct free_deleter {
+  void operator()(std::byte* memory) const noexcept;
+};
+/// Untouched memory that begins with a page.
+using aligned_memory = std::unique_ptr<std::byte[], free_deleter>;
+[[nodiscard]] aligned_memory allocate_aligned(std::size_t bytes);
+
+/// One request on its way: what is left of it. The kernel may do it in several parts.
+struct transfer {
+  std::uint64_t tag = 0;
+  std::uint64_t position = 0;  // where in the file the rest begins
+  std::uint64_t bytes_left = 0;
+  std::span<iovec> vectors;     // where in memory the rest is; adjoining segments are one
+  std::byte* bounce = nullptr;  // set: the bytes pass through here, `vectors` is the whole request
+  std::uint64_t bounce_done = 0;
+  block_op op = block_op::read;
+  bool durable = false;       // write: on the medium before it completes
+  std::uint8_t attempts = 0;  // without any progress
+
+  /// The memory of the rest, for the kernel. Lives as long as the transfer is unchanged.
+  [[nodiscard]] std::span<const iovec> memory() noexcept;
+
+  /// Takes the kernel's answer: bytes done, or minus errno.
+  /// @return how the request ended; empty: submit the rest
+  [[nodiscard]] std::optional<block_status> advance(std::int64_t answer,
+                                                    std::uint32_t block_bytes) noexcept;
+
+ private:
+  void skip(std::uint64_t bytes) noexcept;
+  iovec through_bounce_{};
+};
+
+/// The requests of one queue that are in flight, with all the memory they need.
+///
+/// O_DIRECT wants aligned memory, but a guest's segments may begin anywhere. Those pass through
+/// bounce memory of the queue. A second descriptor through the page cache would need no copy, and
+/// would lose data: the cache works in pages, so writing one block there can write an old neighbour
+/// back over a direct write.
+class transfer_table {
+ public:
+  transfer_table(const opened_file& file, std::uint32_t depth);
+
+  /// @return null when all places, or all the bounce memory this needs, are taken
+  [[nodiscard]] transfer* begin(const block_request& request) noexcept;
+
+  /// The place of a transfer that ended is free again; what was read is where it was wanted.
+  void end(transfer& ended, block_status status) noexcept;
+
+  [[nodiscard]] std::uint32_t depth() const noexcept {
+    return static_cast<std::uint32_t>(transfers_.size());
+  }
+  [[nodiscard]] std::size_t in_flight() const noexcept { return transfers_.size() - free_.size(); }
+
+ private:
+  static constexpr std::size_t bounces_max = 4;
+
+  [[nodiscard]] bool needs_bounce(std::span<const iovec> vectors) const noexcept;
+
+  std::uint32_t block_bytes_;
+  bool direct_;
+  std::uint32_t memory_alignment_;
+  std::uint32_t length_alignment_;
+  std::vector<transfer> transfers_;
+  std::unique_ptr<iovec[]> vectors_;  // segments_max for each transfer
+  std::vector<transfer*> free_;
+  aligned_memory bounce_memory_;
+  std::vector<std::byte*> free_bounces_;
+};
+
+}  // namespace runnel::uring

@@ -1,0 +1,123 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "drivers/block.h"
+#include "mempool/base/clock.h"
+#include "mempool/base/error.h"
+#include "mempool/region.h"
+
+// How a driver reaches its device, whatever is in between: kernel groups, cdev, or a socket.
+namespace runnel::vfio {
+
+/// @spec vfio-user, VFIO uapi: VFIO_DEVICE_FLAGS_*
+struct device_info {
+  std::uint32_t flags = 0;
+  std::uint32_t region_count = 0;
+  std::uint32_t irq_count = 0;
+};
+
+/// Bytes [offset, offset + length) of a region that may be mapped.
+struct region_area {
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+};
+
+struct region_info {
+  std::uint32_t flags = 0;  // VFIO_REGION_INFO_FLAG_*
+  std::uint64_t size = 0;   // 0: the region is absent
+  std::uint64_t file_offset = 0;
+  int fd = -1;  // borrowed from the transport; -1 when only messages reach the region
+  std::vector<region_area> areas;  // what may be mapped; empty: nothing
+};
+
+struct irq_info {
+  std::uint32_t flags = 0;  // VFIO_IRQ_INFO_*
+  std::uint32_t count = 0;
+};
+
+/// Region numbers of a PCI device. @spec VFIO_PCI_*_REGION_INDEX
+enum class pci_region : std::uint32_t {
+  bar0 = 0,
+  bar4 = 4,
+  bar5 = 5,
+  rom = 6,
+  config = 7,
+  vga = 8
+};
+/// Interrupt numbers of a PCI device. @spec VFIO_PCI_*_IRQ_INDEX
+enum class pci_irq : std::uint32_t { intx = 0, msi = 1, msix = 2, err = 3, req = 4 };
+
+/// How one started operation ended.
+struct transport_reply {
+  error status;                     // code ok, or why not; `os` carries the peer's errno
+  std::uint64_t value = 0;          // region reads up to 8 bytes, little-endian
+  std::span<const std::byte> data;  // region reads and features; valid until the next call
+};
+
+enum class transport_state : std::uint8_t { connecting, ready, gone };
+
+/// One device. Operations that can take time are started and return a ticket; `take` hands out the
+/// result once it is there. Nothing here waits or calls back; results appear during `advance`.
+///
+/// @context one thread. At most `operations_max` operations are in flight (then queue_full).
+class device_transport {
+ public:
+  static constexpr std::size_t operations_max = 64;
+  /// Most bytes of one region read or write, or of one feature's data.
+  static constexpr std::uint32_t transfer_bytes_max = 4096;
+
+  virtual ~device_transport() = default;
+
+  /// Sends, receives, applies deadlines. @return next deadline; `never` if none
+  virtual instant advance(instant now) noexcept = 0;
+  [[nodiscard]] virtual int event_fd() const noexcept = 0;  // readable when `advance` has work
+
+  [[nodiscard]] virtual transport_state state() const noexcept = 0;
+  /// Why the state is `gone`. @pre state() == gone
+  [[nodiscard]] virtual const failure& reason() const noexcept = 0;
+
+  // Known once `ready`, unchanging. Regions and interrupts beyond the device's count are absent
+  // (size or count 0), never an error.
+  [[nodiscard]] virtual const device_info& info() const noexcept = 0;
+  [[nodiscard]] virtual const region_info& region_at(std::uint32_t index) const noexcept = 0;
+  [[nodiscard]] virtual const irq_info& irq_at(std::uint32_t index) const noexcept = 0;
+
+  /// Maps part of a region into this process. @return empty when it cannot be mapped: use messages.
+  /// Owned by the transport; gone with it.
+  [[nodiscard]] virtual std::span<std::byte> map_region(std::uint32_t index, std::uint64_t offset,
+                                                        std::uint64_t length) noexcept = 0;
+
+  // Started operations. @error queue_full, device_gone, busy (not ready yet), invalid (out of the
+  // region, over transfer_bytes_max). A deadline counts from the next `advance`.
+  [[nodiscard]] virtual result<ticket> region_read(std::uint32_t index, std::uint64_t offset,
+                                                   std::uint32_t bytes) noexcept = 0;
+  [[nodiscard]] virtual result<ticket> region_write(std::uint32_t index, std::uint64_t offset,
+                                                    std::span<const std::byte> bytes) noexcept = 0;
+  /// A write nobody waits for; ordered with the others. Errors of the device are not reported.
+  [[nodiscard]] virtual result<> region_post(std::uint32_t index, std::uint64_t offset,
+                                             std::span<const std::byte> bytes) noexcept = 0;
+  /// Assigns eventfds (borrowed during the call) to vectors start.. of one interrupt; an empty
+  /// list disables the whole interrupt. @spec VFIO_DEVICE_SET_IRQS
+  [[nodiscard]] virtual result<ticket> set_irqs(std::uint32_t index, std::uint32_t start,
+                                                std::span<const int> eventfds) noexcept = 0;
+  [[nodiscard]] virtual result<ticket> reset() noexcept = 0;
+  /// Hot reset of the whole slot or bus; `unsupported` where there is none.
+  [[nodiscard]] virtual result<ticket> hot_reset() noexcept = 0;
+  /// @param flags  feature number | GET, SET, PROBE. @spec VFIO_DEVICE_FEATURE
+  [[nodiscard]] virtual result<ticket> device_feature(std::uint32_t flags,
+                                                      std::span<const std::byte> data) noexcept = 0;
+
+  /// The result of an operation, once; empty while it is under way. A ticket is spent when its
+  /// result was handed out.
+  [[nodiscard]] virtual std::optional<transport_reply> take(ticket which) noexcept = 0;
+  /// Nobody will take this result: frees its place when it arrives.
+  virtual void abandon(ticket which) noexcept = 0;
+};
+
+}  // namespace runnel::vfio

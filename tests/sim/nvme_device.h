@@ -1,0 +1,373 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "drivers/mmio.h"
+#include "drivers/nvme/identify.h"
+#include "drivers/nvme/spec.h"
+#include "mempool/base/checked.h"
+#include "mempool/base/units.h"
+#include "mempool/region.h"
+
+// A small NVMe controller in memory for tests of the driver: registers, queues, a disk. It does
+// what it is told by `run`, and misbehaves as its `faults` say. Not hardened: the driver is the
+// subject.
+namespace runnel::sim {
+
+struct nvme_device_options {
+  std::uint32_t queue_entries = 1024;
+  std::uint32_t block_shift = 9;
+  std::uint64_t block_count = 4096;
+  std::uint8_t mdts = 5;  // 128 KiB
+  std::uint32_t queues = 8;
+  std::uint32_t doorbell_shift = 0;  // CAP.DSTRD
+  bool ready_modes = false;
+  std::uint32_t page_shift_min = 0;  // CAP.MPSMIN
+  bool volatile_cache = false;
+  std::vector<std::uint32_t> namespaces = {1};
+};
+
+struct nvme_faults {
+  bool absent = false;  // every register reads as ones
+  bool never_ready = false;
+  bool never_disabled = false;
+  bool fatal_on_enable = false;
+  bool never_shut_down = false;
+  bool hold_io = false;                          // fetch I/O commands, complete none
+  std::optional<std::size_t> admin_answers_max;  // later admin commands are not answered
+  std::map<nvme::admin_opcode, nvme::status_code> admin_status;
+  std::map<nvme::identify_cns, nvme::status_code> identify_status;
+  nvme::status_code io_status = nvme::status_code::success;
+};
+
+class nvme_device {
+ public:
+  explicit nvme_device(nvme_device_options made_as = {})
+      : options{std::move(made_as)}, disk(options.block_count << options.block_shift) {}
+
+  nvme_device_options options;
+  nvme_faults faults;
+  std::vector<std::byte> disk;
+  std::vector<nvme::submission_entry> seen;  // every I/O command, as fetched
+  std::vector<nvme::submission_entry> held;  // with hold_io: those not completed
+  std::size_t admin_answers = 0;
+  std::size_t enables = 0;
+  std::vector<const region*> maps;
+
+  // What the driver does.
+
+  std::uint64_t read(std::uint64_t offset, std::uint32_t bytes) {
+    if (faults.absent) {
+      return nvme::all_ones >> (64 - 8 * bytes);
+    }
+    switch (static_cast<nvme::reg>(offset)) {
+      case nvme::reg::cap:
+        return capabilities();
+      case nvme::reg::vs:
+        return nvme::version(2, 0);
+      case nvme::reg::cc:
+        return cc_;
+      case nvme::reg::csts:
+        return csts_;
+      case nvme::reg::crto:
+        return 8;  // 4 s
+      default:
+        return 0;
+    }
+  }
+
+  void write(std::uint64_t offset, std::uint64_t value) {
+    if (offset >= static_cast<std::uint64_t>(nvme::reg::doorbells)) {
+      const std::uint64_t at = offset - static_cast<std::uint64_t>(nvme::reg::doorbells);
+      mmio_write(&doorbells_[at], static_cast<std::uint32_t>(value));
+      return;
+    }
+    switch (static_cast<nvme::reg>(offset)) {
+      case nvme::reg::aqa:
+        aqa_ = static_cast<std::uint32_t>(value);
+        break;
+      case nvme::reg::asq:
+        asq_ = value;
+        break;
+      case nvme::reg::acq:
+        acq_ = value;
+        break;
+      case nvme::reg::cc:
+        write_configuration(static_cast<std::uint32_t>(value));
+        break;
+      default:
+        break;
+    }
+  }
+
+  std::span<std::byte> doorbells() { return doorbells_; }
+
+  // What the device does.
+
+  /// Fetches and carries out everything that is rung for.
+  void run() {
+    for (auto& [id, queue] : submission_) {
+      const std::uint32_t tail = bell(nvme::sq_doorbell_offset(id, stride()));
+      while ((csts_ & nvme::csts_ready) != 0 && submission_.contains(id) && queue.head != tail) {
+        nvme::submission_entry entry;
+        std::memcpy(&entry, at(queue.base + queue.head * sizeof entry, sizeof entry), sizeof entry);
+        queue.head = queue.head + 1 == queue.entries ? 0 : queue.head + 1;
+        if (id == 0) {
+          if (!admin(entry)) {
+            return;  // the queues are not what they were
+          }
+        } else {
+          seen.push_back(entry);
+          if (faults.hold_io) {
+            held.push_back(entry);
+          } else {
+            complete(id, entry.command_id, io(entry));
+          }
+        }
+      }
+    }
+  }
+
+  /// Carries out a held command.
+  void release(std::size_t index, std::uint16_t queue = 1) {
+    const nvme::submission_entry entry = held[index];
+    held.erase(held.begin() + static_cast<std::ptrdiff_t>(index));
+    complete(queue, entry.command_id, io(entry));
+  }
+
+  /// Writes a completion, asked for or not.
+  void complete(std::uint16_t queue, std::uint16_t command_id, nvme::status_code status,
+                std::uint32_t value = 0) {
+    ring& cq = completion_.at(queue);
+    const std::uint32_t head = bell(nvme::cq_doorbell_offset(queue, stride()));
+    const std::uint32_t next = cq.head + 1 == cq.entries ? 0 : cq.head + 1;
+    overflows += next == head ? 1 : 0;
+    const nvme::completion_entry entry{
+        .command_specific = value,
+        .sq_head = static_cast<std::uint16_t>(
+            submission_.contains(queue) ? submission_.at(queue).head : 0),
+        .sq_id = queue,
+        .command_id = command_id,
+        .status_and_phase = nvme::status_word(status, cq.phase)};
+    std::memcpy(at(cq.base + cq.head * sizeof entry, sizeof entry), &entry, sizeof entry);
+    cq.head = next;
+    cq.phase ^= next == 0 ? nvme::completion_phase : 0;
+  }
+  std::size_t overflows = 0;  // completions written into a full queue
+
+  /// Makes an I/O queue pair behind the driver's back.
+  void make_queue(std::uint16_t id, iova sq, std::uint32_t sq_entries, iova cq,
+                  std::uint32_t cq_entries) {
+    submission_[id] = {.base = raw(sq), .entries = sq_entries};
+    completion_[id] = {.base = raw(cq), .entries = cq_entries};
+    csts_ |= nvme::csts_ready;
+  }
+  [[nodiscard]] std::size_t queue_count() const { return submission_.size(); }
+  void fail() { csts_ |= nvme::csts_fatal; }
+
+ private:
+  struct ring {
+    std::uint64_t base = 0;
+    std::uint32_t entries = 0;
+    std::uint32_t head = 0;  // ours: where we fetch or post next
+    std::uint16_t phase = nvme::completion_phase;
+  };
+
+  [[nodiscard]] std::uint32_t stride() const { return 4U << options.doorbell_shift; }
+  [[nodiscard]] std::uint32_t bell(std::uint64_t offset) const {
+    return mmio_read<std::uint32_t>(
+        &doorbells_[offset - static_cast<std::uint64_t>(nvme::reg::doorbells)]);
+  }
+
+  [[nodiscard]] std::uint64_t capabilities() const {
+    constexpr std::uint64_t timeout = 2;  // 1 s
+    return (options.queue_entries - 1) | std::uint64_t{1} << 16U | timeout << 24U |
+           std::uint64_t{options.doorbell_shift} << 32U | std::uint64_t{1} << 37U |
+           std::uint64_t{options.page_shift_min} << 48U | std::uint64_t{4} << 52U |
+           (options.ready_modes ? std::uint64_t{1} << 59U : 0);
+  }
+
+  /// Our memory at a bus address; nothing there is a failed test.
+  std::byte* at(std::uint64_t address, std::uint64_t bytes) {
+    for (const region* map : maps) {
+      const std::uint64_t first = raw(map->first_iova());
+      if (address >= first && range_within(address - first, bytes, map->length)) {
+        return map->address + (address - first);
+      }
+    }
+    std::abort();
+  }
+
+  void write_configuration(std::uint32_t value) {
+    const bool was_enabled = (cc_ & nvme::cc_enable) != 0;
+    cc_ = value;
+    const bool enabled = (value & nvme::cc_enable) != 0;
+    if (enabled && !was_enabled) {
+      ++enables;
+      submission_.clear();
+      completion_.clear();
+      submission_[0] = {.base = asq_, .entries = (aqa_ & 0xfffU) + 1};
+      completion_[0] = {.base = acq_, .entries = (aqa_ >> 16U) + 1};
+      doorbells_.fill({});
+      csts_ = (faults.never_ready ? 0 : nvme::csts_ready) |
+              (faults.fatal_on_enable ? nvme::csts_fatal : 0);
+    }
+    if (!enabled && was_enabled && !faults.never_disabled) {
+      submission_.clear();
+      completion_.clear();
+      held.clear();
+      csts_ = 0;
+    }
+    if ((value & nvme::cc_shutdown_mask) != 0 && !faults.never_shut_down) {
+      csts_ |= nvme::csts_shutdown_complete;
+    }
+  }
+
+  /// False: queues were made or deleted.
+  bool admin(const nvme::submission_entry& entry) {
+    if (faults.admin_answers_max && admin_answers >= *faults.admin_answers_max) {
+      return true;
+    }
+    ++admin_answers;
+    const auto opcode = static_cast<nvme::admin_opcode>(entry.opcode);
+    std::uint32_t value = 0;
+    auto status = nvme::status_code::success;
+    if (const auto fault = faults.admin_status.find(opcode); fault != faults.admin_status.end()) {
+      status = fault->second;
+    } else {
+      status = carry_out(opcode, entry, value);
+    }
+    complete(0, entry.command_id, status, value);
+    return opcode == nvme::admin_opcode::identify || opcode == nvme::admin_opcode::set_features;
+  }
+
+  nvme::status_code carry_out(nvme::admin_opcode opcode, const nvme::submission_entry& entry,
+                              std::uint32_t& value) {
+    const auto id = static_cast<std::uint16_t>(entry.cdw10);
+    const std::uint32_t entries = (entry.cdw10 >> 16U) + 1;
+    switch (opcode) {
+      case nvme::admin_opcode::identify:
+        return identify(entry);
+      case nvme::admin_opcode::set_features:
+        value = nvme::number_of_queues(options.queues, options.queues);
+        return nvme::status_code::success;
+      case nvme::admin_opcode::create_io_cq:
+        completion_[id] = {.base = entry.prp1, .entries = entries};
+        return nvme::status_code::success;
+      case nvme::admin_opcode::create_io_sq:
+        submission_[id] = {.base = entry.prp1, .entries = entries};
+        return nvme::status_code::success;
+      case nvme::admin_opcode::delete_io_sq:
+        return submission_.erase(id) != 0 ? nvme::status_code::success
+                                          : nvme::status_code::invalid_queue_id;
+      case nvme::admin_opcode::delete_io_cq:
+        return completion_.erase(id) != 0 ? nvme::status_code::success
+                                          : nvme::status_code::invalid_queue_id;
+      case nvme::admin_opcode::get_log_page:
+        return get_log(entry);
+      default:
+        return nvme::status_code::invalid_opcode;
+    }
+  }
+
+  nvme::status_code get_log(const nvme::submission_entry& entry) {
+    if (static_cast<nvme::log_page>(entry.cdw10 & 0xffU) != nvme::log_page::health_information) {
+      return nvme::status_code::invalid_log_page;
+    }
+    nvme::health_log log{};
+    log.available_spare = 100;
+    const std::size_t bytes = std::min<std::size_t>(((entry.cdw10 >> 16U) + 1) * 4, sizeof log);
+    std::memcpy(at(entry.prp1, bytes), &log, bytes);
+    return nvme::status_code::success;
+  }
+
+  nvme::status_code identify(const nvme::submission_entry& entry) {
+    const auto cns = static_cast<nvme::identify_cns>(entry.cdw10 & 0xffU);
+    std::byte* out = at(entry.prp1, nvme::identify_bytes);
+    std::memset(out, 0, nvme::identify_bytes);
+    if (const auto fault = faults.identify_status.find(cns);
+        fault != faults.identify_status.end()) {
+      return fault->second;
+    }
+    if (cns == nvme::identify_cns::controller) {
+      nvme::identify_controller data{};
+      constexpr std::string_view model = "Simulated device";
+      data.mn.fill(' ');
+      std::ranges::copy(model, data.mn.begin());
+      data.mdts = options.mdts;
+      data.sqes = 0x66;
+      data.cqes = 0x44;
+      data.vwc = options.volatile_cache ? nvme::vwc_present : 0;
+      std::memcpy(out, &data, sizeof data);
+    } else if (cns == nvme::identify_cns::active_namespaces) {
+      std::memcpy(out, options.namespaces.data(), options.namespaces.size() * 4);
+    } else if (cns == nvme::identify_cns::namespace_nvm) {
+      nvme::identify_namespace data{};
+      data.nsze = options.block_count;
+      data.lbaf[0].lbads = static_cast<std::uint8_t>(options.block_shift);
+      std::memcpy(out, &data, sizeof data);
+    } else if (cns == nvme::identify_cns::namespace_descriptors) {
+      const nvme::namespace_descriptor head{.nidt = 3, .nidl = 16, .reserved2 = 0};
+      std::memcpy(out, &head, sizeof head);
+      out[sizeof head] = std::byte{0x42};
+    }
+    return nvme::status_code::success;
+  }
+
+  nvme::status_code io(const nvme::submission_entry& entry) {
+    const auto opcode = static_cast<nvme::io_opcode>(entry.opcode);
+    if (faults.io_status != nvme::status_code::success || opcode == nvme::io_opcode::flush) {
+      return faults.io_status;
+    }
+    const std::uint64_t first = entry.cdw10 | std::uint64_t{entry.cdw11} << 32U;
+    const std::uint64_t blocks = (entry.cdw12 & 0xffffU) + 1;
+    if (!range_within(first, blocks, options.block_count)) {
+      return nvme::status_code::lba_out_of_range;
+    }
+    std::uint64_t left = blocks << options.block_shift;
+    if (options.mdts != 0 && left > std::uint64_t{4096} << options.mdts) {
+      return nvme::status_code::invalid_field;
+    }
+    std::byte* block = disk.data() + (first << options.block_shift);
+    const std::uint64_t in_first = 4096 - (entry.prp1 & 4095U);
+    const bool list = left > in_first + 4096;
+    for (std::uint64_t i = 0; left != 0; ++i) {
+      std::uint64_t address = i == 0 ? entry.prp1 : entry.prp2;
+      if (i > 0 && list) {
+        std::memcpy(&address, at(entry.prp2 + (i - 1) * 8, 8), 8);
+      }
+      if (i == 0 ? (address & 3U) != 0 : (address & 4095U) != 0) {
+        return nvme::status_code::prp_offset_invalid;
+      }
+      const std::uint64_t bytes = std::min(left, i == 0 ? in_first : 4096);
+      opcode == nvme::io_opcode::read ? std::memcpy(at(address, bytes), block, bytes)
+                                      : std::memcpy(block, at(address, bytes), bytes);
+      block += bytes;
+      left -= bytes;
+    }
+    return nvme::status_code::success;
+  }
+
+  alignas(4096) std::array<std::byte, 4096> doorbells_{};
+  std::map<std::uint16_t, ring> submission_;
+  std::map<std::uint16_t, ring> completion_;
+  std::uint32_t cc_ = 0;
+  std::uint32_t csts_ = 0;
+  std::uint32_t aqa_ = 0;
+  std::uint64_t asq_ = 0;
+  std::uint64_t acq_ = 0;
+};
+
+}  // namespace runnel::sim

@@ -1,0 +1,178 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "drivers/vfio/domain.h"
+#include "drivers/vfio/transport.h"
+#include "tests/sim/nvme_device.h"
+
+// The way from the driver under test to a simulated device. Operations are carried out at once and
+// answered at the next `advance`, which also lets the device run.
+namespace runnel::sim {
+
+struct nvme_transport_options {
+  bool map_doorbells = true;
+  std::optional<std::size_t> answers_max{};  // operations after these are never answered
+  std::optional<std::size_t> gone_after{};   // the connection breaks after so many operations
+  std::size_t post_room = ~std::size_t{0};   // posted writes taken between two `advance`
+};
+
+class nvme_transport final : public vfio::device_transport, public vfio::iommu_domain {
+ public:
+  explicit nvme_transport(nvme_device& device, nvme_transport_options made_as = {})
+      : options{made_as}, device_{&device} {
+    bar0_.size = 0x4000;
+    config_.size = 0x100;
+  }
+
+  nvme_transport_options options;
+  std::size_t operations = 0;
+  std::size_t posts = 0;
+  std::uint16_t pci_command = 0;
+
+  void disconnect() {
+    state_ = vfio::transport_state::gone;
+    reason_ = {.what = {errc::device_gone},
+               .operation = "talk to",
+               .object = "sim",
+               .hint = "the other end went away"};
+  }
+
+  instant advance(instant) noexcept override {
+    if (options.gone_after && operations >= *options.gone_after) {
+      disconnect();
+    }
+    if (state_ == vfio::transport_state::connecting) {
+      state_ = vfio::transport_state::ready;
+    }
+    for (auto& [id, reply] : replies_) {
+      reply.answered = reply.number < options.answers_max.value_or(~std::size_t{0});
+    }
+    posts_left_ = options.post_room;
+    device_->run();
+    return never;
+  }
+  [[nodiscard]] int event_fd() const noexcept override { return -1; }
+  [[nodiscard]] vfio::transport_state state() const noexcept override { return state_; }
+  [[nodiscard]] const failure& reason() const noexcept override { return reason_; }
+  [[nodiscard]] const vfio::device_info& info() const noexcept override { return info_; }
+  [[nodiscard]] const vfio::region_info& region_at(std::uint32_t index) const noexcept override {
+    return index == 0 ? bar0_ : index == 7 ? config_ : absent_;
+  }
+  [[nodiscard]] const vfio::irq_info& irq_at(std::uint32_t) const noexcept override { return irq_; }
+  [[nodiscard]] std::span<std::byte> map_region(std::uint32_t, std::uint64_t offset,
+                                                std::uint64_t length) noexcept override {
+    if (!options.map_doorbells || offset != 0x1000 || length > device_->doorbells().size()) {
+      return {};
+    }
+    return device_->doorbells().first(length);
+  }
+
+  [[nodiscard]] result<ticket> region_read(std::uint32_t index, std::uint64_t offset,
+                                           std::uint32_t bytes) noexcept override {
+    return answer(index == 0 ? device_->read(offset, bytes) : pci_command);
+  }
+  [[nodiscard]] result<ticket> region_write(std::uint32_t index, std::uint64_t offset,
+                                            std::span<const std::byte> bytes) noexcept override {
+    store(index, offset, bytes);
+    return answer(0);
+  }
+  [[nodiscard]] result<> region_post(std::uint32_t index, std::uint64_t offset,
+                                     std::span<const std::byte> bytes) noexcept override {
+    if (state_ == vfio::transport_state::gone) {
+      return fail(errc::device_gone);
+    }
+    if (posts_left_ == 0) {
+      return fail(errc::queue_full);
+    }
+    --posts_left_;
+    ++posts;
+    store(index, offset, bytes);
+    return {};
+  }
+  [[nodiscard]] result<ticket> set_irqs(std::uint32_t, std::uint32_t,
+                                        std::span<const int>) noexcept override {
+    return fail(errc::unsupported);
+  }
+  [[nodiscard]] result<ticket> reset() noexcept override { return fail(errc::unsupported); }
+  [[nodiscard]] result<ticket> hot_reset() noexcept override { return fail(errc::unsupported); }
+  [[nodiscard]] result<ticket> device_feature(std::uint32_t,
+                                              std::span<const std::byte>) noexcept override {
+    return fail(errc::unsupported);
+  }
+
+  [[nodiscard]] std::optional<vfio::transport_reply> take(ticket which) noexcept override {
+    if (state_ == vfio::transport_state::gone) {
+      return vfio::transport_reply{.status = {errc::device_gone}, .value = 0, .data = {}};
+    }
+    const auto found = replies_.find(which);
+    if (found == replies_.end() || !found->second.answered) {
+      return std::nullopt;
+    }
+    const vfio::transport_reply reply{.status = {}, .value = found->second.value, .data = {}};
+    replies_.erase(found);
+    return reply;
+  }
+  void abandon(ticket which) noexcept override { replies_.erase(which); }
+  [[nodiscard]] std::size_t in_flight() const { return replies_.size(); }
+
+  [[nodiscard]] result<ticket> map(const region& memory) noexcept override {
+    device_->maps.push_back(&memory);
+    return answer(0);
+  }
+  [[nodiscard]] result<ticket> unmap(const region& memory) noexcept override {
+    std::erase(device_->maps, &memory);
+    return answer(0);
+  }
+  [[nodiscard]] std::vector<vfio::iova_range> allowed_ranges() const override { return {{}}; }
+  [[nodiscard]] vfio::domain_limits limits() const noexcept override { return {}; }
+  [[nodiscard]] result<ticket> set_dirty_tracking(bool) noexcept override {
+    return fail(errc::unsupported);
+  }
+
+ private:
+  struct operation {
+    std::size_t number = 0;
+    std::uint64_t value = 0;
+    bool answered = false;
+  };
+
+  result<ticket> answer(std::uint64_t value) {
+    if (state_ != vfio::transport_state::ready) {
+      return fail(errc::device_gone);
+    }
+    const ticket id{static_cast<std::uint32_t>(operations)};
+    replies_[id] = {.number = operations++, .value = value, .answered = false};
+    return id;
+  }
+
+  void store(std::uint32_t index, std::uint64_t offset, std::span<const std::byte> bytes) {
+    std::uint64_t value = 0;
+    std::memcpy(&value, bytes.data(), bytes.size());
+    if (index == 0) {
+      device_->write(offset, value);
+    } else {
+      pci_command = static_cast<std::uint16_t>(value);
+    }
+  }
+
+  nvme_device* device_;
+  vfio::transport_state state_ = vfio::transport_state::connecting;
+  failure reason_;
+  vfio::device_info info_{.flags = 0, .region_count = 9, .irq_count = 5};
+  vfio::region_info bar0_;
+  vfio::region_info config_;
+  vfio::region_info absent_;
+  vfio::irq_info irq_;
+  std::map<ticket, operation> replies_;
+  std::size_t posts_left_ = ~std::size_t{0};
+};
+
+}  // namespace runnel::sim
