@@ -1,0 +1,169 @@
+#include "runtime/engine.h"
+
+#include <sched.h>
+
+#include "runtime/cores.h"
+#include "runtime/io/open.h"
+
+namespace runnel {
+namespace {
+
+task<> close_tasks(gate& tasks, std::binary_semaphore& ended) {
+  tasks.cancel();
+  co_await tasks.close();
+  ended.release();
+}
+
+void run_reactor(void* context) noexcept {
+  static_cast<reactor*>(context)->run();
+}
+
+}  // namespace
+
+outcome<std::unique_ptr<engine>> engine::create(engine_options options) {
+  const auto allowed = allowed_cores();
+  if (!allowed) {
+    return std::unexpected{allowed.error()};
+  }
+  if (options.cores.empty()) {
+    options.cores = {allowed->front()};
+  }
+  const auto checked = check_cores(options.cores, *allowed);
+  if (!checked) {
+    return std::unexpected{checked.error()};
+  }
+  window_options wanted;
+  wanted.bytes = options.window_bytes;
+  wanted.huge = options.huge_pages;
+  auto memory = window::create(wanted);
+  if (!memory) {
+    return std::unexpected{memory.error()};
+  }
+  std::unique_ptr<engine> made{new engine{options, std::move(*memory)}};
+  const auto started = made->start_cores(options);
+  if (!started) {
+    return std::unexpected{started.error()};
+  }
+  return made;
+}
+
+engine::engine(const engine_options& options, window memory)
+    : clock_{options.clock != nullptr ? options.clock : &own_clock_}, memory_{std::move(memory)} {}
+
+outcome<> engine::start_cores(const engine_options& options) {
+  for (const core_id core : options.cores) {
+    auto world = make_epoll_waiter();
+    if (!world) {
+      return std::unexpected{world.error()};
+    }
+    reactor_options wanted;
+    wanted.core = core;
+    wanted.frame_arena_bytes = options.frame_arena_bytes;
+    cores_.push_back(std::make_unique<core_state>(*clock_, std::move(*world), wanted));
+    auto thread = pinned_thread::start(core, options.name + "/" + std::to_string(raw(core)),
+                                       run_reactor, &cores_.back()->loop);
+    if (!thread) {
+      cores_.pop_back();
+      return std::unexpected{thread.error()};
+    }
+    threads_.push_back(std::move(*thread));
+  }
+  return {};
+}
+
+engine::~engine() {
+  end_tasks();
+  for (const auto& device : devices_) {
+    detach(*device);
+  }
+  for (const auto& each : cores_) {
+    each->loop.request_stop();
+  }
+  threads_.clear();
+  devices_.clear();
+}
+
+/// All cores are told first, then awaited: a task of one may wait for a task of another.
+void engine::end_tasks() {
+  std::vector<std::unique_ptr<std::binary_semaphore>> ended;
+  for (std::size_t index = 0; index < cores_.size(); ++index) {
+    ended.push_back(std::make_unique<std::binary_semaphore>(0));
+    call(index, [this, index, &done = *ended.back()] {
+      core_state& here = *cores_[index];
+      here.closers.spawn(close_tasks(here.tasks, done), "end of engine");
+    });
+  }
+  for (const auto& done : ended) {
+    done->acquire();
+  }
+}
+
+outcome<io::shared_device*> engine::open(const io::address& where, const open_options& options) {
+  open_options wanted = options;
+  wanted.queue_depth = where.queue_depth.value_or(options.queue_depth);
+  const io::open_context context{.memory = memory_,
+                                 .clock = *clock_,
+                                 .queues = static_cast<std::uint32_t>(core_count()),
+                                 .queue_depth = wanted.queue_depth,
+                                 .read_only = options.read_only};
+  auto device = io::open_block(where, context);
+  if (!device) {
+    return std::unexpected{device.error()};
+  }
+  auto shared = std::make_unique<io::shared_device>(std::move(*device));
+  const auto made = make_queues(*shared, wanted);
+  if (!made) {
+    return std::unexpected{made.error()};
+  }
+  const auto attached = attach(*shared);
+  if (!attached) {
+    return std::unexpected{attached.error()};
+  }
+  devices_.push_back(std::move(shared));
+  return devices_.back().get();
+}
+
+/// Before anything of the device is served elsewhere: devices know one control thread at a time.
+outcome<> engine::make_queues(io::shared_device& device, const open_options& options) {
+  for (const auto& each : cores_) {
+    auto queue = device.device().make_queue(options.queue_depth);
+    if (!queue) {
+      return std::unexpected{queue.error()};
+    }
+    if (options.raw) {
+      device.raw_queues_.push_back(std::move(*queue));
+    } else {
+      device.disks_.push_back(std::make_unique<io::disk>(each->loop, std::move(*queue),
+                                                         device.info(), io::disk_options{}));
+    }
+  }
+  return {};
+}
+
+outcome<> engine::attach(io::shared_device& device) {
+  result<> served;
+  call(0, [&] { served = cores_[0]->loop.add_service(device.control_); });
+  if (!served) {
+    return fail(served.error(), "watch", device.info().address);
+  }
+  for (std::size_t index = 0; index < device.disks_.size(); ++index) {
+    call(index, [&] { device.disks_[index]->attach(); });
+  }
+  return {};
+}
+
+void engine::detach(io::shared_device& device) {
+  for (std::size_t index = 0; index < device.disks_.size(); ++index) {
+    call(index, [&] { device.disks_[index]->detach(); });
+  }
+  call(0, [&] { cores_[0]->loop.remove_service(device.control_); });
+}
+
+void engine::post(std::size_t core_index, reactor::function f, void* context) {
+  CHECK(core_index < cores_.size());
+  while (!cores_[core_index]->loop.post(f, context)) {
+    sched_yield();  // that core has hundreds of calls to make first; it always gets to them
+  }
+}
+
+}  // namespace runnel

@@ -1,0 +1,207 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <semaphore>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "mempool/base/clock.h"
+#include "mempool/base/error.h"
+#include "mempool/base/units.h"
+#include "mempool/window.h"
+#include "runtime/gate.h"
+#include "runtime/io/address.h"
+#include "runtime/io/device.h"
+#include "runtime/reactor.h"
+#include "runtime/task.h"
+#include "runtime/thread.h"
+
+namespace runnel {
+
+struct engine_options {
+  std::string name = "runnel";  // threads are called NAME/CORE
+  std::vector<core_id> cores;   // one reactor each; empty: the first core we may run on
+  std::size_t window_bytes = 64 * mib;
+  bool huge_pages = true;               // a wish
+  std::size_t frame_arena_bytes = mib;  // per core, for coroutines
+  const clock_source* clock = nullptr;  // borrowed; null: a TSC clock of the engine's own
+};
+
+struct open_options {
+  std::uint32_t queue_depth = 128;  // per core, unless the address says otherwise
+  bool read_only = false;           // for files one may not write
+  bool raw = false;                 // no coroutines: the user polls `shared_device::queue` itself
+};
+
+namespace detail {
+
+/// How a root task on a core hands its result to the thread that waits for it.
+template <class T>
+struct root_state {
+  std::optional<T> value;
+  std::binary_semaphore ended{0};
+};
+struct nothing {};
+
+template <class T>
+using stored = std::conditional_t<std::is_void_v<T>, nothing, T>;
+
+}  // namespace detail
+
+/// The result of a task that runs on some core. Must be taken before it is dropped: the task's
+/// arguments usually live where this does.
+template <class T>
+class running {
+ public:
+  using state = detail::root_state<detail::stored<T>>;
+  explicit running(std::unique_ptr<state> shared) noexcept : state_{std::move(shared)} {}
+  running(running&&) noexcept = default;
+  running& operator=(running&&) noexcept = default;
+  ~running() { CHECK(state_ == nullptr); }
+
+  /// Blocks until the task has ended. @context control thread
+  [[nodiscard]] T get() {
+    const std::unique_ptr<state> taken = std::move(state_);
+    taken->ended.acquire();
+    if constexpr (!std::is_void_v<T>) {
+      return std::move(*taken->value);
+    }
+  }
+
+ private:
+  std::unique_ptr<state> state_;
+};
+
+/// Everything one application runs on: memory for devices, one pinned thread with a reactor per
+/// core, and the devices it opened. It owns no process-wide state: several engines may live side
+/// by side, and nothing of one is left when it is gone.
+/// @context control thread, unless stated otherwise
+class engine {
+ public:
+  /// Checks the cores, reserves the memory, starts the threads.
+  /// @error not_found: a core that does not exist or is not allowed here; os, no_memory
+  [[nodiscard]] static outcome<std::unique_ptr<engine>> create(engine_options options);
+  engine(const engine&) = delete;
+  engine& operator=(const engine&) = delete;
+  /// Cancels what still runs and waits for its end, closes the devices, joins the threads.
+  ~engine();
+
+  [[nodiscard]] window& memory() noexcept { return memory_; }
+  [[nodiscard]] const clock_source& clock() const noexcept { return *clock_; }
+  [[nodiscard]] std::size_t core_count() const noexcept { return cores_.size(); }
+  /// The reactor of the `index`th core of the options. Only its `post` may be called from here.
+  [[nodiscard]] reactor& core(std::size_t index) noexcept { return cores_[index]->loop; }
+
+  /// Opens a block device with one queue on each core. The engine owns it; it lives as long.
+  /// @error what the device says; the failure names the address and the remedy
+  [[nodiscard]] outcome<io::shared_device*> open(const io::address& where,
+                                                 const open_options& options = {});
+
+  /// Starts `f(reactor&) -> task<T>` on a core; `f` is moved there and lives until the task ends,
+  /// so it may be a lambda with captures that returns a task (but is not itself a coroutine).
+  template <class F>
+  [[nodiscard]] auto start(std::size_t core_index, F f)
+      -> running<typename std::invoke_result_t<F&, reactor&>::value_type>;
+
+  /// The same, and waits for the result.
+  template <class F>
+  auto run(std::size_t core_index, F f) {
+    return start(core_index, std::move(f)).get();
+  }
+
+  /// Calls `f()` on a core and waits until it returned; for setting up what lives there.
+  template <class F>
+  void call(std::size_t core_index, F&& f);
+
+ private:
+  struct core_state {
+    core_state(const clock_source& clock, std::unique_ptr<waiter> world,
+               const reactor_options& options)
+        : loop{clock, std::move(world), options}, tasks{loop}, closers{loop} {}
+    reactor loop;
+    gate tasks;
+    gate closers;  // of the tasks that close `tasks`
+  };
+
+  engine(const engine_options& options, window memory);
+  [[nodiscard]] outcome<> start_cores(const engine_options& options);
+  [[nodiscard]] outcome<> make_queues(io::shared_device& device, const open_options& options);
+  [[nodiscard]] outcome<> attach(io::shared_device& device);
+  void detach(io::shared_device& device);
+  void post(std::size_t core_index, reactor::function f, void* context);
+  void end_tasks();
+
+  const tsc_clock own_clock_;
+  const clock_source* clock_;
+  window memory_;
+  std::vector<std::unique_ptr<core_state>> cores_;
+  std::vector<std::unique_ptr<io::shared_device>> devices_;
+  std::vector<pinned_thread> threads_;
+};
+
+namespace detail {
+
+/// Runs `f`'s task to its end and hands the result over. The frame holds `f`, so what it captured
+/// outlives the task it made.
+template <class F, class T>
+task<> run_root(F f, root_state<stored<T>>& state) {
+  task<T> work = f(*reactor::current());
+  if constexpr (std::is_void_v<T>) {
+    co_await std::move(work);
+    state.value.emplace();
+  } else {
+    T value = co_await std::move(work);
+    state.value.emplace(std::move(value));
+  }
+  state.ended.release();
+}
+
+}  // namespace detail
+
+template <class F>
+auto engine::start(std::size_t core_index, F f)
+    -> running<typename std::invoke_result_t<F&, reactor&>::value_type> {
+  using value_type = typename std::invoke_result_t<F&, reactor&>::value_type;
+  using state = detail::root_state<detail::stored<value_type>>;
+  struct launch {
+    F f;
+    state& shared;
+    gate& tasks;
+  };
+  auto shared = std::make_unique<state>();
+  auto* order = new launch{std::move(f), *shared, cores_[core_index]->tasks};
+  post(
+      core_index,
+      [](void* context) noexcept {
+        const std::unique_ptr<launch> taken{static_cast<launch*>(context)};
+        taken->tasks.spawn(detail::run_root<F, value_type>(std::move(taken->f), taken->shared),
+                           "root");
+      },
+      order);
+  return running<value_type>{std::move(shared)};
+}
+
+template <class F>
+void engine::call(std::size_t core_index, F&& f) {
+  struct visit {
+    F& f;
+    std::binary_semaphore ended{0};
+  };
+  visit order{f};
+  post(
+      core_index,
+      [](void* context) noexcept {
+        visit& taken = *static_cast<visit*>(context);
+        taken.f();
+        taken.ended.release();
+      },
+      &order);
+  order.ended.acquire();
+}
+
+}  // namespace runnel

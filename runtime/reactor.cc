@@ -1,0 +1,350 @@
+#include "runtime/reactor.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "mempool/base/check.h"
+#include "runtime/gate.h"
+
+namespace runnel {
+
+namespace detail {
+constinit thread_local reactor* current_reactor = nullptr;
+}  // namespace detail
+
+namespace {
+
+std::uint32_t poll_nothing(void*) noexcept {
+  return 0;
+}
+
+}  // namespace
+
+/// Reactors of a simulation share a thread, so the pointer is put back.
+struct reactor::current_scope {
+  explicit current_scope(reactor& core) noexcept
+      : outer{std::exchange(detail::current_reactor, &core)} {}
+  current_scope(const current_scope&) = delete;
+  current_scope& operator=(const current_scope&) = delete;
+  ~current_scope() { detail::current_reactor = outer; }
+  reactor* outer;
+};
+
+reactor::reactor(const clock_source& clock, std::unique_ptr<waiter> world,
+                 const reactor_options& options)
+    : now_{clock.now()},
+      clock_{clock},
+      timers_{now_},
+      options_{options},
+      world_{std::move(world)},
+      frames_{options.frame_arena_bytes},
+      fds_{[](void* self, instant now) noexcept {
+             static_cast<reactor*>(self)->look(now);
+             return never;  // it has no fd of its own: called every service_period anyway
+           },
+           this, -1, "file descriptors"} {
+  cancelled_gates_.reserve(16);
+  posts_.reserve(posts_max);
+  posts_running_.reserve(posts_max);
+}
+
+reactor::~reactor() {
+  CHECK(source_count_ == 0);
+  CHECK(service_count_ == 0);
+  CHECK(ready_.empty() && next_turn_.empty());
+}
+
+void reactor::run() noexcept {
+  const current_scope scope{*this};
+  while (!stop_.load(std::memory_order_relaxed)) {
+    one_turn();
+  }
+  stop_.store(false, std::memory_order_relaxed);  // it may be run again
+}
+
+bool reactor::turn() noexcept {
+  const current_scope scope{*this};
+  idle_turns_to_stamp_ = 1;
+  return one_turn();
+}
+
+void reactor::wait() noexcept {
+  const current_scope scope{*this};
+  if (ready_.empty() && next_turn_.empty()) {
+    look(timers_.next_deadline());
+  }
+}
+
+void reactor::request_stop() noexcept {
+  stop_.store(true, std::memory_order_relaxed);
+  world_->interrupt();
+}
+
+result<> reactor::post(function f, void* context) {
+  {
+    const std::lock_guard guard{posts_mutex_};
+    if (posts_.size() == posts_max) {
+      return fail(errc::queue_full);
+    }
+    posts_.push_back({f, context});
+    posted_.store(true, std::memory_order_relaxed);  // the mutex orders the call itself
+  }
+  world_->interrupt();
+  return {};
+}
+
+void reactor::add_source(const source& which) noexcept {
+  CHECK(source_count_ < sources_max);
+  CHECK(which.poll != nullptr && which.context != nullptr);
+  source_names_[source_count_] = which.name;
+  polls_[source_count_++] = {which.poll, which.context};
+}
+
+void reactor::remove_source(const void* context) noexcept {
+  for (std::size_t index = 0; index < source_count_; ++index) {
+    if (polls_[index].context == context) {
+      polls_[index] = {poll_nothing, nullptr};
+      source_removed_ = true;
+    }
+  }
+  if (!polling_) {
+    close_up_sources();
+  }
+}
+
+void reactor::close_up_sources() noexcept {
+  std::size_t kept = 0;
+  for (std::size_t index = 0; index < source_count_; ++index) {
+    if (polls_[index].context != nullptr) {
+      source_names_[kept] = source_names_[index];
+      polls_[kept++] = polls_[index];
+    }
+  }
+  source_count_ = kept;
+  source_removed_ = false;
+}
+
+result<> reactor::add_service(service& which) noexcept {
+  CHECK(which.core_ == nullptr);
+  if (which.fd_ >= 0) {
+    const result<> watched = world_->watch(which.fd_, &which);
+    if (!watched) {
+      return watched;
+    }
+    if (watched_fds_++ == 0) {
+      fds_.core_ = this;
+      set_timer(fds_, now_);
+    }
+  }
+  ++service_count_;
+  which.core_ = this;
+  set_timer(which, now_);
+  return {};
+}
+
+void reactor::remove_service(service& which) noexcept {
+  CHECK(which.core_ == this);
+  if (which.fd_ >= 0) {
+    world_->forget(which.fd_);
+    std::replace(readable_.begin(), readable_.end(), static_cast<void*>(&which),
+                 static_cast<void*>(nullptr));
+    if (--watched_fds_ == 0) {
+      fds_.core_ = nullptr;
+      cancel_timer(fds_);
+    }
+  }
+  --service_count_;
+  which.core_ = nullptr;
+  cancel_timer(which);
+}
+
+void reactor::remove_cancellable(cancellable& waits) noexcept {
+  waits.unlink();
+}
+
+inline bool reactor::poll_sources() noexcept {
+  const bool suspicious = suspicious_turns_ != 0;
+  std::uint32_t found = 0;
+  polling_ = true;
+  for (std::size_t index = 0; index < source_count_; ++index) {  // a poll may add sources
+    found += polls_[index].poll(polls_[index].context);
+    if (suspicious) [[unlikely]] {
+      note_step(source_names_[index]);
+    }
+  }
+  polling_ = false;
+  if (source_removed_) [[unlikely]] {
+    close_up_sources();
+  }
+  return found != 0;
+}
+
+bool reactor::one_turn() noexcept {
+  bool found = poll_sources();
+  const bool idle = !found && !busy_ && marked_ == nullptr && ready_.empty() && next_turn_.empty();
+  if (idle && --idle_turns_to_stamp_ != 0) {
+    return false;
+  }
+  stamp();
+  found |= run_posts();
+  cancel_tasks();
+  found |= run_timers();
+  found |= run_ready();
+  publish();
+  busy_ = found;
+  return found;
+}
+
+/// The one look at the clock of a turn. A busy turn lasts from its stamp to that of the next turn,
+/// so timing it costs no second look; idle turns after that are stamped now and then only.
+void reactor::stamp() noexcept {
+  const instant time = clock_.now();
+  if (suspicious_turns_ != 0) [[unlikely]] {
+    --suspicious_turns_;
+  }
+  if (busy_) {
+    note_turn(time - now_);
+  }
+  now_ = time;
+  idle_turns_to_stamp_ = idle_turns_per_stamp;
+}
+
+bool reactor::run_posts() noexcept {
+  if (!posted_.load(std::memory_order_relaxed)) {
+    return false;
+  }
+  {
+    const std::lock_guard guard{posts_mutex_};
+    posts_.swap(posts_running_);
+    posted_.store(false, std::memory_order_relaxed);
+  }
+  for (const call& each : posts_running_) {
+    each.f(each.context);
+  }
+  posts_running_.clear();
+  return true;
+}
+
+/// Repeated every turn until a cancelled gate is empty: that also catches tasks that were running
+/// when it was cancelled, or that wait again, and ordinary waits need not ask.
+void reactor::cancel_tasks() noexcept {
+  for (std::size_t index = 0; index < cancelled_gates_.size(); ++index) {  // closers add theirs
+    const gate& owner = *cancelled_gates_[index];
+    waits_.for_each([&owner](timed_wait& wait) {
+      if (wait.task_->owner == &owner) {
+        wait.end(errc::cancelled);
+      }
+    });
+    cancellables_.for_each([&owner](cancellable& waits) { waits.cancel(waits.context, owner); });
+  }
+}
+
+bool reactor::run_timers() noexcept {
+  if (timers_.next_deadline() > now_) {
+    return false;
+  }
+  timers_.advance(now_);
+  bool fired = false;
+  while (timer* const due = timers_.pop_due()) {
+    due->fire();
+    fired = true;
+  }
+  return fired;
+}
+
+bool reactor::run_ready() noexcept {
+  ready_.append(next_turn_);
+  resumed_before_turn_ = stats_.tasks_resumed;
+  if (ready_.empty()) {
+    return false;
+  }
+  const bool suspicious = suspicious_turns_ != 0;
+  budget_ = awaits_per_turn;
+  do {
+    promise_base& task = ready_.pop();
+    const char* const name = task.name;  // the task may be gone when it returns
+    --budget_;
+    ++stats_.tasks_resumed;
+    task.handle.resume();
+    last_resumed_ = name;
+    if (suspicious) [[unlikely]] {
+      note_step(name);
+    }
+  } while (!ready_.empty() && budget_ != 0);
+  return true;
+}
+
+void reactor::publish() noexcept {
+  while (marked_ != nullptr) {
+    publisher& each = *marked_;
+    marked_ = each.next;
+    each.marked = false;
+    each.publish(each.context);
+  }
+}
+
+void reactor::look(instant until) noexcept {
+  const std::size_t count = world_->wait(now_, until, readable_);
+  if (until > now_) {
+    now_ = clock_.now();
+  }
+  for (std::size_t index = 0; index < count; ++index) {
+    void* const token = std::exchange(readable_[index], nullptr);
+    if (token != nullptr) {  // null: removed by a service served before it
+      serve(*static_cast<service*>(token));
+    }
+  }
+}
+
+void reactor::serve(service& which) noexcept {
+  instant next = which.advance_(which.context_, now_);
+  if (suspicious_turns_ != 0) [[unlikely]] {
+    note_step(which.name_);
+  }
+  if (which.core_ == nullptr) {
+    return;  // it removed itself
+  }
+  if (which.fd_ < 0) {
+    next = std::min(next, now_ + options_.service_period);
+  }
+  if (next != never) {
+    set_timer(which, next);
+  } else {
+    cancel_timer(which);
+  }
+}
+
+void service::on_deadline(timer& self) noexcept {
+  auto& due = static_cast<service&>(self);
+  due.core_->serve(due);
+}
+
+void reactor::note_step(const char* name) noexcept {
+  const instant ended = clock_.now();
+  if (ended - step_began_ > longest_step_) {
+    longest_step_ = ended - step_began_;
+    longest_step_by_ = name;
+  }
+  step_began_ = ended;
+}
+
+void reactor::note_turn(nanoseconds took) noexcept {
+  ++stats_.busy_turns;
+  stats_.busy_time += took;
+  const bool alone = stats_.tasks_resumed - resumed_before_turn_ == 1;
+  const bool measured = suspicious_turns_ != 0 && longest_step_ > took / 2;
+  const bool named = measured || alone;
+  const bool first_name = named && !longest_turn_named_ && took > turn_limit;
+  if (took > stats_.longest_turn || first_name) [[unlikely]] {
+    stats_.longest_turn = took;
+    stats_.longest_turn_by = measured ? longest_step_by_ : alone ? last_resumed_ : "several tasks";
+    longest_turn_named_ = named;
+  }
+  if (took > turn_limit) [[unlikely]] {
+    suspicious_turns_ = 128;
+    step_began_ = now_ + took;
+  }
+  longest_step_ = nanoseconds{0};
+}
+
+}  // namespace runnel

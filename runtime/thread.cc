@@ -1,0 +1,63 @@
+#include "runtime/thread.h"
+
+#include <sched.h>
+
+#include <memory>
+
+#include "mempool/base/check.h"
+
+namespace runnel {
+namespace {
+
+struct entry {
+  pinned_thread::function run;
+  void* context;
+};
+
+void* enter(void* argument) noexcept {
+  const std::unique_ptr<entry> taken{static_cast<entry*>(argument)};
+  taken->run(taken->context);
+  return nullptr;
+}
+
+/// @return 0 or an errno. The affinity is set before the thread runs: nothing it touches first
+/// lands on another core's memory.
+int create(pthread_t& handle, core_id core, entry& what) {
+  cpu_set_t* set = CPU_ALLOC(raw(core) + 1);
+  const std::size_t set_bytes = CPU_ALLOC_SIZE(raw(core) + 1);
+  CPU_ZERO_S(set_bytes, set);
+  CPU_SET_S(raw(core), set_bytes, set);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  int problem = pthread_attr_setaffinity_np(&attributes, set_bytes, set);
+  if (problem == 0) {
+    problem = pthread_create(&handle, &attributes, enter, &what);
+  }
+  pthread_attr_destroy(&attributes);
+  CPU_FREE(set);
+  return problem;
+}
+
+}  // namespace
+
+outcome<pinned_thread> pinned_thread::start(core_id core, const std::string& name, function run,
+                                            void* context) {
+  auto what = std::make_unique<entry>(entry{run, context});
+  pthread_t handle{};
+  const int problem = create(handle, core, *what);
+  if (problem != 0) {
+    return fail({errc::os, static_cast<std::uint32_t>(problem)}, "start a thread on core",
+                std::to_string(raw(core)), "check `ulimit -u` and the cpuset of this process");
+  }
+  what.release();                                          // the thread has it now
+  pthread_setname_np(handle, name.substr(0, 15).c_str());  // only a label: failure changes nothing
+  return pinned_thread{handle};
+}
+
+pinned_thread::~pinned_thread() {
+  if (joinable_) {
+    CHECK(pthread_join(handle_, nullptr) == 0);
+  }
+}
+
+}  // namespace runnel

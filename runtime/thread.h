@@ -1,0 +1,37 @@
+#pragma once
+
+#include <pthread.h>
+
+#include <string>
+#include <utility>
+
+#include "mempool/base/error.h"
+#include "mempool/base/units.h"
+
+namespace runnel {
+
+/// A named thread on one core; joined by its destructor, so make it stop first.
+class pinned_thread {
+ public:
+  using function = void (*)(void* context) noexcept;
+
+  /// @param name  cut to the 15 characters the kernel keeps
+  /// @error os, naming the core
+  [[nodiscard]] static outcome<pinned_thread> start(core_id core, const std::string& name,
+                                                    function run, void* context);
+
+  pinned_thread(pinned_thread&& other) noexcept
+      : handle_{other.handle_}, joinable_{std::exchange(other.joinable_, false)} {}
+  pinned_thread& operator=(pinned_thread&&) = delete;
+  pinned_thread(const pinned_thread&) = delete;
+  pinned_thread& operator=(const pinned_thread&) = delete;
+  ~pinned_thread();
+
+ private:
+  explicit pinned_thread(pthread_t handle) noexcept : handle_{handle} {}
+
+  pthread_t handle_;
+  bool joinable_ = true;
+};
+
+}  // namespace runnel
