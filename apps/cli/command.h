@@ -1,0 +1,46 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mempool/base/error.h"
+
+namespace CLI {
+class App;
+}
+
+namespace runnel::cli {
+
+/// What the process answers to its caller.
+enum exit_code : int { exit_ok = 0, exit_failed = 1, exit_usage = 2 };
+
+/// One subcommand of `runnel`. Its options are its members.
+class command {
+ public:
+  virtual ~command() = default;
+  /// Declares name, help and options.
+  virtual CLI::App* declare(CLI::App& program) = 0;
+  /// @return an exit_code; whatever went wrong is on stderr by then
+  virtual int run() = 0;
+};
+
+[[nodiscard]] std::unique_ptr<command> make_target_command();
+[[nodiscard]] std::unique_ptr<command> make_perf_command();
+[[nodiscard]] std::unique_ptr<command> make_copy_command();
+[[nodiscard]] std::unique_ptr<command> make_identify_command();
+[[nodiscard]] std::unique_ptr<command> make_floor_command();
+[[nodiscard]] std::unique_ptr<command> make_demo_command();
+
+/// One line on stderr: "runnel: connect vfio-user:/run/a.sock: ...". @return exit_failed
+int report_failure(const failure& what);
+/// One line on stderr for words that cannot be understood. @return exit_usage
+int report_usage(const std::string& message);
+
+/// One line for a --poll mode that this version does not have. @return exit_usage
+int refuse_poll_mode(const std::string& mode);
+
+/// True when every address parses and its scheme is known; otherwise the complaint is on stderr.
+[[nodiscard]] bool addresses_are_well_formed(const std::vector<std::string>& addresses);
+
+}  // namespace runnel::cli

@@ -1,0 +1,117 @@
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <array>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "apps/cli/command.h"
+#include "drivers/vfio_user/sigbus.h"
+#include "runtime/io/address.h"
+
+namespace runnel::cli {
+namespace {
+
+struct sigaction previous_sigbus_action;
+
+/// A client that shrinks memory it shared with us faults our access: that ends the client only.
+/// Anything else faults again under the old handler, as it should.
+void on_sigbus(int, siginfo_t* info, void*) {
+  if (!vfio_user::handle_sigbus(*info)) {
+    sigaction(SIGBUS, &previous_sigbus_action, nullptr);
+  }
+}
+
+void install_signal_handlers() {
+  struct sigaction action{};
+  action.sa_sigaction = on_sigbus;
+  action.sa_flags = SA_SIGINFO;
+  sigaction(SIGBUS, &action, &previous_sigbus_action);
+  signal(SIGPIPE, SIG_IGN);  // a reader that leaves is an error of write(2), not our end
+}
+
+/// CLI11 explains over several lines; scripts and people want one.
+std::string first_line(std::string text) {
+  const std::size_t end = text.find('\n');
+  if (end != std::string::npos) {
+    text.resize(end);
+  }
+  return text;
+}
+
+int run_program(int argc, char** argv) {
+  CLI::App program{
+      "A polled-mode I/O runtime: NVMe disks at memory speed, with or without hardware."};
+  program.name("runnel");
+  program.set_version_flag("--version", "runnel " RUNNEL_VERSION);
+  program.require_subcommand(1);
+
+  std::vector<std::pair<CLI::App*, std::unique_ptr<command>>> commands;
+  for (auto* make : {make_target_command, make_perf_command, make_copy_command,
+                     make_identify_command, make_floor_command, make_demo_command}) {
+    auto one = make();
+    CLI::App* const declared = one->declare(program);
+    commands.emplace_back(declared, std::move(one));
+  }
+  try {
+    program.parse(argc, argv);
+  } catch (const CLI::Success& wanted) {  // --help, --version
+    return program.exit(wanted);
+  } catch (const CLI::ParseError& problem) {
+    // CLI11 says of an unknown command only that one is required.
+    const bool unknown = argc > 1 && argv[1][0] != '-' && program.get_subcommands().empty();
+    return report_usage(
+        (unknown ? "unknown command " + std::string{argv[1]} : first_line(problem.what())) +
+        "; see `runnel --help`");
+  }
+  for (auto& [declared, chosen] : commands) {
+    if (declared->parsed()) {
+      return chosen->run();
+    }
+  }
+  return exit_usage;
+}
+
+}  // namespace
+
+int report_failure(const failure& what) {
+  fmt::print(stderr, "runnel: {}\n", what.message());
+  return exit_failed;
+}
+
+int report_usage(const std::string& message) {
+  fmt::print(stderr, "runnel: {}\n", message);
+  return exit_usage;
+}
+
+int refuse_poll_mode(const std::string& mode) {
+  return report_usage(mode == "adaptive" ? "--poll adaptive: not in this version; use --poll busy"
+                                         : "--poll " + mode + ": unknown mode; use --poll busy");
+}
+
+bool addresses_are_well_formed(const std::vector<std::string>& addresses) {
+  for (const std::string& address : addresses) {
+    if (const auto parsed = io::parse_address(address); !parsed) {
+      report_usage(parsed.error().message());
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace runnel::cli
+
+int main(int argc, char** argv) {
+  try {
+    runnel::cli::install_signal_handlers();
+    return runnel::cli::run_program(argc, argv);
+  } catch (const std::exception& problem) {  // libraries of the control plane: out of memory, JSON
+    fmt::print(stderr, "runnel: {}\n", problem.what());
+    return runnel::cli::exit_failed;
+  }
+}

@@ -1,0 +1,161 @@
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <signal.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "apps/cli/command.h"
+#include "apps/cli/core_list.h"
+#include "apps/target/target.h"
+#include "runtime/engine.h"
+
+namespace runnel::cli {
+namespace {
+
+// Rings and PRP lists of namespaces that are NVMe devices themselves.
+constexpr std::size_t window_bytes = 64 * mib;
+constexpr std::string_view listener_scheme = "vfio-user:";
+
+/// SIGTERM and SIGINT as something to wait for. Made before any thread, so that all of them leave
+/// these signals alone.
+class stop_signals {
+ public:
+  stop_signals() {
+    sigemptyset(&wanted_);
+    sigaddset(&wanted_, SIGTERM);
+    sigaddset(&wanted_, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &wanted_, nullptr);
+  }
+  void wait() const {
+    int which = 0;
+    sigwait(&wanted_, &which);
+  }
+
+ private:
+  sigset_t wanted_{};
+};
+
+class target_command final : public command {
+ public:
+  CLI::App* declare(CLI::App& program) override {
+    CLI::App* const self =
+        program.add_subcommand("target", "Serve block devices as an NVMe controller");
+    self->add_option("--listen", listeners_, "vfio-user:PATH, one controller each")->required();
+    self->add_option("--namespace", namespaces_,
+                     "block device to serve: file:PATH, ram:SIZE, null:SIZE or vfio-user:PATH")
+        ->required();
+    self->add_option("--cores", cores_, "cores to run on, as 0,2-5 or 0x3c")
+        ->default_str("first allowed");
+    self->add_option("--poll", poll_, "busy (adaptive: not in this version)")
+        ->capture_default_str();
+    self->add_option("--doorbells", doorbells_, "mapped: rung without a message; or trapped")
+        ->check(CLI::IsMember({"mapped", "trapped"}))
+        ->capture_default_str();
+    return self;
+  }
+
+  int run() override {
+    target::target_options wanted;
+    if (const int wrong = read_options(wanted); wrong != exit_ok) {
+      return wrong;
+    }
+    const stop_signals signals;
+    const auto host = create_engine();
+    if (!host) {
+      return report_failure(host.error());
+    }
+    const auto log = spdlog::stderr_logger_mt("target");
+    wanted.on_event = [&log](const target::port_event& event) { tell(*log, event); };
+    const auto server = target::target::create(**host, wanted);
+    if (!server) {
+      return report_failure(server.error());
+    }
+    if (auto started = (*server)->start(); !started) {
+      return report_failure(started.error());
+    }
+    fmt::print("ready {} namespaces={}\n", fmt::join(listeners_, " "), namespaces_.size());
+    std::fflush(stdout);
+    signals.wait();
+    if (auto stopped = (*server)->stop(); !stopped) {
+      return report_failure(stopped.error());
+    }
+    tell(*log, (*server)->counters());
+    return exit_ok;
+  }
+
+ private:
+  int read_options(target::target_options& wanted) {
+    if (poll_ != "busy") {
+      return refuse_poll_mode(poll_);
+    }
+    for (const std::string& listener : listeners_) {
+      if (!listener.starts_with(listener_scheme) || listener.size() == listener_scheme.size()) {
+        return report_usage(
+            fmt::format("--listen {}: nothing to listen on; write vfio-user:PATH", listener));
+      }
+      wanted.listeners.push_back(listener.substr(listener_scheme.size()));
+    }
+    if (!addresses_are_well_formed(namespaces_)) {
+      return exit_usage;
+    }
+    for (const std::string& space : namespaces_) {
+      wanted.namespaces.push_back(*io::parse_address(space));
+    }
+    auto cores = choose_cores(cores_, default_core::first);
+    if (!cores) {
+      return report_usage(cores.error().message());
+    }
+    chosen_cores_ = std::move(*cores);
+    wanted.map_doorbells = doorbells_ == "mapped";
+    return exit_ok;
+  }
+
+  [[nodiscard]] outcome<std::unique_ptr<engine>> create_engine() const {
+    engine_options wanted;
+    wanted.name = "target";
+    for (const unsigned core : chosen_cores_) {
+      wanted.cores.push_back(core_id{core});
+    }
+    wanted.window_bytes = window_bytes;
+    return engine::create(std::move(wanted));
+  }
+
+  static void tell(spdlog::logger& log, const target::port_event& event) {
+    using kind = target::port_event::kind;
+    if (event.why != nullptr) {
+      log.warn("{}: {}", event.port, event.why->message());
+    } else if (event.what != kind::trouble) {
+      log.info("{}: client {}", event.port, event.what == kind::client_came ? "came" : "left");
+    }
+  }
+
+  static void tell(spdlog::logger& log, const target::io_counters& total) {
+    log.info(
+        "served reads={} writes={} bytes_read={} bytes_written={} errors={} "
+        "payload_bytes_copied={}",
+        total.reads, total.writes, total.bytes_read, total.bytes_written, total.errors,
+        total.payload_bytes_copied);
+  }
+
+  std::vector<std::string> listeners_;
+  std::vector<std::string> namespaces_;
+  std::vector<unsigned> chosen_cores_;
+  std::string cores_;
+  std::string poll_ = "busy";
+  std::string doorbells_ = "mapped";
+};
+
+}  // namespace
+
+std::unique_ptr<command> make_target_command() {
+  return std::make_unique<target_command>();
+}
+
+}  // namespace runnel::cli

@@ -1,0 +1,95 @@
+#include "apps/copy/copy.h"
+
+#include <array>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include "apps/copy/side.h"
+#include "mempool/window.h"
+#include "runtime/engine.h"
+
+namespace runnel::copy {
+namespace {
+
+constexpr std::size_t chunk_bytes = 4 * mib;
+constexpr std::size_t block_bytes_max = 64 * kib;  // behind a chunk, for the last block
+constexpr std::size_t queue_memory_bytes = 16 * mib;
+constexpr std::size_t buffer_alignment = 4096;
+
+/// One chunk is read while the previous one is still being written.
+outcome<std::uint64_t> pump(side& from, side& to, std::array<std::span<std::byte>, 2> chunks,
+                            const options& asked) {
+  std::uint64_t done = 0;
+  const std::uint64_t total = from.size().value_or(0);
+  for (std::size_t turn = 0;; turn ^= 1U) {
+    const auto count = from.read(chunks[turn]);
+    if (!count) {
+      return std::unexpected{count.error()};
+    }
+    if (*count != 0) {
+      if (auto written = to.write(chunks[turn].first(*count)); !written) {
+        return std::unexpected{written.error()};
+      }
+      done += *count;
+    }
+    if (asked.progress) {
+      asked.progress(done, total);
+    }
+    if (*count < chunks[turn].size()) {
+      break;
+    }
+  }
+  if (auto finished = to.finish(); !finished) {
+    return std::unexpected{finished.error()};
+  }
+  return done;
+}
+
+outcome<std::unique_ptr<side>> open_side(engine& host, const std::string& name, bool to_write) {
+  return is_address(name) ? open_disk_side(host, name, host.memory().memory())
+                          : open_file_side(name, to_write);
+}
+
+}  // namespace
+
+bool is_address(const std::string& side) noexcept {
+  const std::size_t colon = side.find(':');
+  return colon != std::string::npos && colon < side.find('/');
+}
+
+outcome<std::uint64_t> run(const options& asked) {
+  engine_options wanted;
+  wanted.name = "copy";
+  wanted.window_bytes = (2 * chunk_bytes) + (2 * queue_memory_bytes);
+  const auto host = engine::create(std::move(wanted));
+  if (!host) {
+    return std::unexpected{host.error()};
+  }
+  std::array<std::span<std::byte>, 2> chunks;
+  for (std::span<std::byte>& chunk : chunks) {
+    const auto memory = (*host)->memory().allocate(chunk_bytes + block_bytes_max, buffer_alignment);
+    if (!memory) {
+      return fail(memory.error(), "take buffers from", "the memory window");
+    }
+    chunk = memory->first(chunk_bytes);
+  }
+  const auto from = open_side(**host, asked.from, false);
+  if (!from) {
+    return std::unexpected{from.error()};
+  }
+  const auto to = open_side(**host, asked.to, true);
+  if (!to) {
+    return std::unexpected{to.error()};
+  }
+  const auto size = (*from)->size();
+  const auto room = (*to)->room();
+  if (size && room && *size > *room) {
+    return fail({errc::invalid}, "copy to", asked.to,
+                "it has " + std::to_string(*room) + " bytes, " + asked.from + " has " +
+                    std::to_string(*size));
+  }
+  return pump(**from, **to, chunks, asked);
+}
+
+}  // namespace runnel::copy

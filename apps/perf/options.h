@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "mempool/base/clock.h"
+
+namespace runnel::perf {
+
+enum class pattern : std::uint8_t { randread, randwrite, read, write, randrw };
+
+/// What `runnel perf` was asked to do.
+struct options {
+  std::string address;
+  pattern rw = pattern::randread;
+  std::uint32_t io_bytes = 4096;
+  std::uint32_t depth = 1;  // per core
+  nanoseconds duration{std::chrono::seconds{10}};
+  nanoseconds warmup{std::chrono::seconds{1}};
+  std::vector<unsigned> cores;  // empty: the last allowed one
+  std::uint64_t rate = 0;       // I/Os per second over all cores; 0: closed loop
+  bool verify = false;
+  bool touch = false;
+  bool raw = false;
+  std::uint64_t seed = 1;
+};
+
+}  // namespace runnel::perf

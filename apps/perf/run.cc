@@ -1,0 +1,182 @@
+#include "apps/perf/run.h"
+
+#include <fmt/format.h>
+
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "apps/perf/raw_loop.h"
+#include "apps/perf/session.h"
+#include "mempool/base/bits.h"
+#include "mempool/window.h"
+#include "runtime/engine.h"
+#include "runtime/io/address.h"
+
+namespace runnel::perf {
+namespace {
+
+// Submission and completion rings, PRP lists and admin pages of a controller, generously.
+constexpr std::size_t queue_memory_bytes = 16 * mib;
+// A perf worker's frame and those of what it awaits.
+constexpr std::size_t frame_bytes_per_worker = 2 * kib;
+constexpr std::size_t io_alignment = 4096;
+
+/// What a core needs to run its part; lives until its tasks have ended.
+struct core_run {
+  core_run(const options& wishes, io::shared_device& disk, std::size_t core_index,
+           std::span<std::byte> space, const region& where) noexcept
+      : asked{wishes}, device{disk}, index{core_index}, buffers{space}, memory{where} {}
+
+  const options& asked;
+  io::shared_device& device;
+  std::size_t index;
+  std::span<std::byte> buffers;  // one of io_bytes for each I/O in flight
+  const region& memory;
+  std::unique_ptr<session> work;
+};
+
+/// Keeps one I/O in flight: plans, awaits, reports, until the session is over.
+task<> worker(core_run& run, reactor& core, std::span<std::byte> data) {
+  session& work = *run.work;
+  io::disk& disk = run.device.on(run.index);
+  while (!work.finished()) {
+    const std::optional<planned_io> io = work.plan(data);
+    if (!io) {
+      const result<> waited = co_await core.yield();
+      if (!waited) {
+        co_return;
+      }
+      continue;
+    }
+    if (io->intended > core.now()) {
+      const result<> slept = co_await core.sleep_until(io->intended);
+      if (!slept || work.finished()) {
+        work.withdraw(*io);
+        co_return;
+      }
+    }
+    const instant started = work.start_of(*io);
+    if (io->is_write) {
+      const result<> ended = co_await disk.write(work.block_of(*io), data, run.memory);
+      work.finish(*io, started, ended, data);
+    } else {
+      const result<> ended = co_await disk.read(work.block_of(*io), data, run.memory);
+      work.finish(*io, started, ended, data);
+    }
+  }
+}
+
+task<core_result> run_coroutines(core_run& run, reactor& core) {
+  const std::size_t io_bytes = run.asked.io_bytes;
+  gate workers{core};
+  for (std::uint32_t i = 0; i < run.asked.depth; ++i) {
+    workers.spawn(worker(run, core, run.buffers.subspan(i * io_bytes, io_bytes)), "perf worker");
+  }
+  co_await workers.close();
+  co_return run.work->take_result();
+}
+
+task<core_result> run_raw(core_run& run, reactor& core) {
+  raw_loop loop{*run.work, run.device.queue(run.index), run.buffers, run.memory, run.asked.depth,
+                core};
+  core.add_source(loop.as_source());
+  const result<> ended = co_await loop.ended().wait(never);
+  core.remove_source(&loop);
+  CHECK(ended.has_value());
+  co_return run.work->take_result();
+}
+
+outcome<> check_io_size(const options& asked, const block_info& device) {
+  const auto refuse = [&asked, &device](std::string hint) {
+    return fail({errc::invalid}, fmt::format("do I/O of {} bytes on", asked.io_bytes),
+                device.address, std::move(hint));
+  };
+  if (asked.io_bytes == 0 || asked.io_bytes % device.block_bytes != 0) {
+    return refuse(
+        fmt::format("--block-size must be a multiple of its {}-byte blocks", device.block_bytes));
+  }
+  if (asked.io_bytes > device.transfer_bytes_max) {
+    return refuse(fmt::format("one I/O may carry {} bytes", device.transfer_bytes_max));
+  }
+  if (device.block_count / (asked.io_bytes / device.block_bytes) < asked.cores.size()) {
+    return refuse("the device is smaller than one I/O for each core");
+  }
+  return {};
+}
+
+/// The slots of the `index`th core: all of them, or with --verify a part of its own.
+slot_range slots_of(const options& asked, const block_info& device, std::size_t index) {
+  const std::uint64_t slots = device.block_count / (asked.io_bytes / device.block_bytes);
+  if (!asked.verify) {
+    return {.first = 0, .count = slots};
+  }
+  const std::uint64_t share = slots / asked.cores.size();
+  return {.first = share * index, .count = share};
+}
+
+outcome<std::unique_ptr<engine>> create_engine(const options& asked, std::size_t buffer_bytes) {
+  engine_options wanted;
+  wanted.name = "perf";
+  for (const unsigned core : asked.cores) {
+    wanted.cores.push_back(core_id{core});
+  }
+  wanted.window_bytes = align_up(buffer_bytes * asked.cores.size(), 2 * mib) + queue_memory_bytes;
+  wanted.frame_arena_bytes = mib + (asked.depth * frame_bytes_per_worker);
+  return engine::create(std::move(wanted));
+}
+
+outcome<std::vector<core_run>> prepare(const options& asked, engine& host,
+                                       io::shared_device& device, std::size_t buffer_bytes) {
+  std::vector<core_run> runs;
+  for (std::size_t i = 0; i < asked.cores.size(); ++i) {
+    const auto buffers = host.memory().allocate(buffer_bytes, io_alignment);
+    if (!buffers) {
+      return fail(buffers.error(), "take buffers from", "the memory window");
+    }
+    core_run& added = runs.emplace_back(asked, device, i, *buffers, host.memory().memory());
+    added.work = std::make_unique<session>(asked, device.info(), slots_of(asked, device.info(), i),
+                                           host.core(i), host.clock());
+  }
+  return runs;
+}
+
+}  // namespace
+
+outcome<report> run(const options& asked) {
+  const auto address = io::parse_address(asked.address);
+  if (!address) {
+    return std::unexpected{address.error()};
+  }
+  const std::size_t buffer_bytes = std::size_t{asked.depth} * asked.io_bytes;
+  const auto host = create_engine(asked, buffer_bytes);
+  if (!host) {
+    return std::unexpected{host.error()};
+  }
+  const auto device = (*host)->open(*address, {.queue_depth = asked.depth, .raw = asked.raw});
+  if (!device) {
+    return std::unexpected{device.error()};
+  }
+  if (const auto fits = check_io_size(asked, (*device)->info()); !fits) {
+    return std::unexpected{fits.error()};
+  }
+  auto runs = prepare(asked, **host, **device, buffer_bytes);
+  if (!runs) {
+    return std::unexpected{runs.error()};
+  }
+
+  report all{.asked = asked, .device = asked.address, .cores = {}};
+  std::vector<running<core_result>> cores;
+  for (std::size_t i = 0; i < runs->size(); ++i) {
+    cores.push_back((*host)->start(i, [&one = (*runs)[i]](reactor& core) {
+      return one.asked.raw ? run_raw(one, core) : run_coroutines(one, core);
+    }));
+  }
+  for (running<core_result>& core : cores) {
+    all.cores.push_back(core.get());
+  }
+  return all;
+}
+
+}  // namespace runnel::perf

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "apps/perf/options.h"
+#include "apps/perf/report.h"
+#include "apps/perf/verify.h"
+#include "apps/perf/workload.h"
+#include "drivers/block.h"
+#include "mempool/base/clock.h"
+#include "runtime/reactor.h"
+
+namespace runnel::perf {
+
+/// One I/O that is about to be made, or under way.
+struct planned_io {
+  std::uint64_t slot = 0;
+  instant intended{};  // when it should start; latency counts from here
+  bool is_write = false;
+};
+
+/// The part of the namespace one core works on, in slots of `io_bytes`.
+struct slot_range {
+  std::uint64_t first = 0;
+  std::uint64_t count = 0;
+};
+
+/// Decides what one core does next and keeps its measurement: fill (only with --verify), warm-up,
+/// then the interval that counts. The same for coroutines and for the raw loop.
+/// @context one core; nothing here allocates after construction
+class session {
+ public:
+  /// @param clock  the one the core's reactor runs by
+  session(const options& asked, const block_info& device, const slot_range& slots, reactor& core,
+          const clock_source& clock);
+
+  /// The next I/O to start, with its data prepared in `data`; none: there is nothing more to start
+  /// now (`finished()` tells whether ever). Its intended start may lie in the future.
+  [[nodiscard]] std::optional<planned_io> plan(std::span<std::byte> data) noexcept;
+
+  /// When the I/O starts by its own clock; the intended start when there is a rate.
+  [[nodiscard]] instant start_of(const planned_io& io) const noexcept;
+
+  /// An I/O ended.
+  void finish(const planned_io& io, instant started, result<> ended,
+              std::span<const std::byte> data) noexcept;
+
+  /// A planned I/O is not made after all.
+  void withdraw(const planned_io& io) noexcept;
+
+  [[nodiscard]] bool finished() const noexcept { return phase_ == phase::over; }
+  [[nodiscard]] lba block_of(const planned_io& io) const noexcept {
+    return lba{io.slot * blocks_per_slot_};
+  }
+  [[nodiscard]] std::uint32_t blocks_per_slot() const noexcept { return blocks_per_slot_; }
+
+  /// What was measured. @pre no I/O is under way
+  [[nodiscard]] core_result take_result() noexcept;
+
+ private:
+  enum class phase : std::uint8_t { fill, warm_up, measure, over };
+
+  [[nodiscard]] instant now() const noexcept;
+  void enter(phase next, instant when) noexcept;
+  void pass_time(instant when) noexcept;
+  [[nodiscard]] std::optional<io_choice> choose() noexcept;
+  void check(const planned_io& io, result<> ended, std::span<const std::byte> data) noexcept;
+  void count_error(error what) noexcept;
+
+  const options& asked_;
+  reactor& core_;
+  const clock_source& clock_;
+  bool precise_;  // few I/Os in flight: read the clock for each, a burst has no common time
+  std::uint32_t blocks_per_slot_;
+  slot_range slots_;
+  workload workload_;
+  std::unique_ptr<verifier> verifier_;
+  phase phase_;
+  instant phase_end_ = never;
+  nanoseconds interval_{0};  // between intended starts; 0: closed loop
+  instant next_intended_{};
+  std::uint64_t filled_ = 0;
+  std::uint64_t in_flight_ = 0;
+  std::uint64_t touched_sum_ = 0;  // keeps --touch from being optimised away
+
+  instant measure_start_{};
+  reactor_stats stats_at_start_;
+  std::uint64_t allocations_at_start_ = 0;
+  std::unique_ptr<core_result> result_;
+};
+
+}  // namespace runnel::perf

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "apps/target/controller_features.h"
+#include "apps/target/controller_state.h"
+#include "apps/target/guest_memory.h"
+#include "apps/target/io_path.h"
+#include "apps/target/queue_table.h"
+#include "apps/target/subsystem.h"
+#include "drivers/nvme/spec.h"
+
+namespace runnel::target {
+
+struct admin_options {
+  std::uint16_t controller_id = 1;
+  feature_limits features;
+};
+
+/// Executes admin commands, one a turn: they are rare, and the data path does not wait for them.
+/// Two kinds are answered later: event requests when there is an event, and the deletion of a
+/// submission queue when its last command has ended; meanwhile no other command is taken.
+///
+/// @context the controller's core
+class admin_queue {
+ public:
+  admin_queue(controller_state& state, queue_table& queues, io_path& io, const subsystem& system,
+              const guest_memory& memory, const admin_options& options) noexcept;
+  admin_queue(const admin_queue&) = delete;
+  admin_queue& operator=(const admin_queue&) = delete;
+
+  /// @return commands taken or answered
+  std::uint32_t serve() noexcept;
+
+  /// Tells the host as soon as it has a request for it; once until it reads the log.
+  void report(nvme::error_event what) noexcept;
+
+  void forget_memory() noexcept { memory_.forget(); }
+  void reset() noexcept;
+
+ private:
+  using command = nvme::submission_entry;
+  struct answer {
+    nvme::status_code status = nvme::status_code::success;
+    std::uint32_t result = 0;
+  };
+  struct deletion {
+    std::uint16_t command_id;
+    queue_id queue;
+  };
+
+  bool tell_event() noexcept;
+  bool finish_deletion() noexcept;
+  bool take_command() noexcept;
+
+  [[nodiscard]] std::optional<answer> execute(const command& order) noexcept;
+  [[nodiscard]] std::optional<answer> hold_event_request(const command& order) noexcept;
+  [[nodiscard]] std::optional<answer> delete_submission(const command& order) noexcept;
+  [[nodiscard]] answer delete_completion(const command& order) noexcept;
+  [[nodiscard]] answer create_submission(const command& order) noexcept;
+  [[nodiscard]] answer create_completion(const command& order) noexcept;
+  [[nodiscard]] answer identify(const command& order) noexcept;
+  [[nodiscard]] answer identify_namespace(const command& order) noexcept;
+  [[nodiscard]] answer get_log_page(const command& order) noexcept;
+  [[nodiscard]] answer get_feature(const command& order) noexcept;
+  [[nodiscard]] answer set_feature(const command& order) noexcept;
+
+  /// Copies `source` to the `bytes` that the command describes; what is left there is untouched.
+  [[nodiscard]] answer send(const command& order, std::span<const std::byte> source,
+                            std::uint64_t bytes) noexcept;
+  template <class Page>
+  [[nodiscard]] answer send_page(const command& order, const Page& page) noexcept {
+    return send(order, std::as_bytes(std::span{&page, 1}), sizeof page);
+  }
+
+  controller_state& state_;
+  queue_table& queues_;
+  io_path& io_;
+  const subsystem& system_;
+  memory_view memory_;
+  admin_options options_;
+  std::optional<deletion> deletion_;
+  std::optional<nvme::error_event> event_;  // not told yet
+};
+
+}  // namespace runnel::target

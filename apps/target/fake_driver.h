@@ -1,0 +1,235 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "apps/target/controller.h"
+#include "apps/target/fake_host.h"
+#include "drivers/nvme/spec.h"
+
+// For tests: a subsystem with one namespace, its controller, and a driver for it on a fake host.
+namespace runnel::target::fake {
+
+/// One queue pair as the host sees it.
+struct host_queue {
+  std::uint16_t id = 0;
+  std::uint16_t entries = 0;
+  std::uint64_t submission = 0;  // iova
+  std::uint64_t completion = 0;
+  std::uint16_t tail = 0;
+  std::uint16_t head = 0;
+  std::uint16_t phase = 1;
+};
+
+struct machine_options {
+  std::uint32_t block_bytes = 512;
+  std::uint64_t block_count = 1024;
+  std::uint16_t admin_entries = 16;
+};
+
+class machine {
+ public:
+  static constexpr std::uint64_t ram_bytes = 4 * mib;
+  static constexpr std::uint64_t admin_sq = memory::base;
+  static constexpr std::uint64_t admin_cq = memory::base + 0x1'0000;
+  static constexpr std::uint64_t io_sq = memory::base + 0x10'0000;  // 64 KiB each
+  static constexpr std::uint64_t io_cq = memory::base + 0x20'0000;  // 16 KiB each
+  static constexpr std::uint64_t data = memory::base + 0x30'0000;   // 1 MiB
+
+  explicit machine(const machine_options& options = {})
+      : options_{options},
+        ram{ram_bytes},
+        ram_region{&ram.add(memory::base, ram_bytes)},
+        drive{options.block_bytes, options.block_count},
+        doorbells_(0x1000) {
+    system.nqn = "nqn.2014-08.org.nvmexpress:uuid:test";
+    system.serial = "S1";
+    system.firmware = "1.0";
+    system.namespaces.push_back({&drive, derive_identity(system.nqn, 1, "fake")});
+    system.volatile_cache = true;
+    paths.push_back(
+        {.queue = std::move(*drive.make_queue(128)),
+         .block_count = options.block_count,
+         .block_shift = static_cast<std::uint32_t>(std::countr_zero(options.block_bytes))});
+    nvme.emplace(
+        system, controller_options{.id = 7, .queues = {}},
+        controller_ports{
+            .memory = &ram, .interrupts = &lines, .paths = paths, .doorbells = doorbells_});
+  }
+
+  template <class Word>
+  void write(nvme::reg where, Word value) {
+    nvme->write_register(static_cast<std::size_t>(where), std::as_bytes(std::span{&value, 1}));
+  }
+  template <class Word>
+  [[nodiscard]] Word read(std::size_t offset) const {
+    Word value{};
+    nvme->read_register(offset, std::as_writable_bytes(std::span{&value, 1}));
+    return value;
+  }
+  [[nodiscard]] std::uint32_t status() const {
+    return read<std::uint32_t>(static_cast<std::size_t>(nvme::reg::csts));
+  }
+
+  void set_admin_registers() {
+    write(nvme::reg::aqa,
+          nvme::admin_queue_attributes(options_.admin_entries, options_.admin_entries));
+    write(nvme::reg::asq, admin_sq);
+    write(nvme::reg::acq, admin_cq);
+  }
+  void enable() {
+    set_admin_registers();
+    write(nvme::reg::cc, nvme::enabled_configuration(page_bytes));
+    admin = {
+        .id = 0, .entries = options_.admin_entries, .submission = admin_sq, .completion = admin_cq};
+    std::memset(ram.at(admin_cq), 0, std::size_t{options_.admin_entries} * 16);
+  }
+
+  /// Puts a command into the ring and rings. @return its id
+  std::uint16_t submit(host_queue& queue, nvme::submission_entry command) {
+    place(queue, command);
+    ring(queue);
+    return command.command_id;
+  }
+  /// Without ringing.
+  void place(host_queue& queue, const nvme::submission_entry& command) {
+    std::memcpy(ram.at(queue.submission + std::uint64_t{queue.tail} * 64), &command, 64);
+    queue.tail = static_cast<std::uint16_t>((queue.tail + 1) % queue.entries);
+  }
+  void ring(const host_queue& queue) { set_doorbell(2U * queue.id, queue.tail); }
+  void set_doorbell(std::size_t index, std::uint32_t value) {
+    mmio_write(doorbells_.data() + 4 * index, value);
+  }
+
+  /// The next answer, if there is one; tells the controller that it was read.
+  std::optional<nvme::completion_entry> take(host_queue& queue) {
+    const auto entry = peek(queue);
+    if (entry) {
+      if (++queue.head == queue.entries) {
+        queue.head = 0;
+        queue.phase ^= 1U;
+      }
+      set_doorbell(2U * queue.id + 1, queue.head);
+    }
+    return entry;
+  }
+  [[nodiscard]] std::optional<nvme::completion_entry> peek(const host_queue& queue) {
+    nvme::completion_entry entry{};
+    std::memcpy(&entry, ram.at(queue.completion + std::uint64_t{queue.head} * 16), sizeof entry);
+    if ((entry.status_and_phase & 1U) != queue.phase) {
+      return std::nullopt;
+    }
+    return entry;
+  }
+
+  [[nodiscard]] std::span<std::byte> doorbells() noexcept { return doorbells_; }
+
+  void poll(unsigned turns = 4) {
+    for (unsigned i = 0; i < turns; ++i) {
+      nvme->poll();
+    }
+  }
+
+  /// Executes one admin command. @return its answer, empty when it is held
+  std::optional<nvme::completion_entry> execute(nvme::submission_entry command) {
+    command.command_id = next_id_++;
+    submit(admin, command);
+    poll();
+    const auto answer = take(admin);
+    if (answer) {
+      EXPECT_EQ(answer->command_id, command.command_id);
+    }
+    return answer;
+  }
+  [[nodiscard]] nvme::status_code execute_status(const nvme::submission_entry& command) {
+    const auto answer = execute(command);
+    EXPECT_TRUE(answer.has_value());
+    return answer ? static_cast<nvme::status_code>(nvme::status_of(answer->status_and_phase))
+                  : nvme::status_code::internal_error;
+  }
+
+  [[nodiscard]] static nvme::submission_entry create_cq(std::uint16_t id, std::uint32_t entries,
+                                                        std::uint64_t where,
+                                                        std::uint32_t cdw11 = 1) {
+    nvme::submission_entry command{};
+    command.opcode = static_cast<std::uint8_t>(nvme::admin_opcode::create_io_cq);
+    command.prp1 = where;
+    command.cdw10 = nvme::create_queue_cdw10(id, entries);
+    command.cdw11 = cdw11;
+    return command;
+  }
+  [[nodiscard]] static nvme::submission_entry create_sq(std::uint16_t id, std::uint32_t entries,
+                                                        std::uint64_t where, std::uint16_t cq,
+                                                        std::uint32_t flags = 1) {
+    nvme::submission_entry command{};
+    command.opcode = static_cast<std::uint8_t>(nvme::admin_opcode::create_io_sq);
+    command.prp1 = where;
+    command.cdw10 = nvme::create_queue_cdw10(id, entries);
+    command.cdw11 = flags | std::uint32_t{cq} << 16U;
+    return command;
+  }
+  [[nodiscard]] static nvme::submission_entry delete_queue(nvme::admin_opcode which,
+                                                           std::uint16_t id) {
+    nvme::submission_entry command{};
+    command.opcode = static_cast<std::uint8_t>(which);
+    command.cdw10 = id;
+    return command;
+  }
+
+  /// A working pair. @param cdw11  of the completion queue; 3: with interrupts
+  host_queue make_pair(std::uint16_t id, std::uint16_t entries, std::uint32_t cdw11 = 1) {
+    const host_queue queue{.id = id,
+                           .entries = entries,
+                           .submission = io_sq + std::uint64_t{id} * 0x1'0000,
+                           .completion = io_cq + std::uint64_t{id} * 0x4000};
+    std::memset(ram.at(queue.completion), 0, 0x4000);
+    EXPECT_EQ(execute_status(create_cq(id, entries, queue.completion, cdw11)),
+              nvme::status_code::success);
+    EXPECT_EQ(execute_status(create_sq(id, entries, queue.submission, id)),
+              nvme::status_code::success);
+    return queue;
+  }
+
+  [[nodiscard]] static nvme::submission_entry io(nvme::io_opcode what, std::uint64_t first,
+                                                 std::uint32_t blocks, std::uint64_t prp1,
+                                                 std::uint64_t prp2 = 0) {
+    nvme::submission_entry command{};
+    command.opcode = static_cast<std::uint8_t>(what);
+    command.command_id = static_cast<std::uint16_t>(first);
+    command.nsid = 1;
+    command.prp1 = prp1;
+    command.prp2 = prp2;
+    command.cdw10 = static_cast<std::uint32_t>(first);
+    command.cdw11 = static_cast<std::uint32_t>(first >> 32U);
+    command.cdw12 = blocks - 1;
+    return command;
+  }
+
+ private:
+  machine_options options_;
+  std::uint16_t next_id_ = 100;
+
+ public:
+  memory ram;
+  const region* ram_region;
+  disk drive;
+  interrupts lines;
+  subsystem system;
+  std::vector<namespace_path> paths;
+  host_queue admin;
+
+ private:
+  std::vector<std::byte> doorbells_;
+
+ public:
+  std::optional<controller> nvme;
+};
+
+}  // namespace runnel::target::fake

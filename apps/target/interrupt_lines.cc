@@ -1,0 +1,78 @@
+#include "apps/target/interrupt_lines.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "mempool/base/check.h"
+#include "mempool/base/checked.h"
+
+namespace runnel::target {
+namespace {
+
+/// Files without a type in the kernel's eyes are eventfds and their like, where a write that makes
+/// no sense fails and does nothing else.
+bool acceptable(const unique_fd& eventfd) noexcept {
+  struct stat status{};
+  return !eventfd || (::fstat(eventfd.get(), &status) == 0 && (status.st_mode & S_IFMT) == 0 &&
+                      ::fcntl(eventfd.get(), F_SETFL, O_NONBLOCK) == 0);
+}
+
+}  // namespace
+
+interrupt_lines::interrupt_lines(std::size_t vectors) : vectors_(vectors) {}
+
+bool interrupt_lines::assign(std::size_t start, std::span<unique_fd> eventfds) noexcept {
+  CHECK(range_within(start, eventfds.size(), vectors_.size()));
+  if (!std::ranges::all_of(eventfds, acceptable)) {
+    return false;
+  }
+  for (std::size_t i = 0; i < eventfds.size(); ++i) {
+    line& which = vectors_[start + i];
+    which.eventfd = std::move(eventfds[i]);
+    if (which.pending) {
+      deliver(which);
+    }
+  }
+  return true;
+}
+
+void interrupt_lines::clear() noexcept {
+  for (line& which : vectors_) {
+    which.eventfd.reset();
+    which.pending = false;
+  }
+}
+
+void interrupt_lines::raise(std::size_t vector) noexcept {
+  CHECK(vector < vectors_.size());
+  deliver(vectors_[vector]);
+}
+
+void interrupt_lines::mask(bool masked) noexcept {
+  masked_ = masked;
+  if (masked) {
+    return;
+  }
+  for (line& which : vectors_) {
+    if (which.pending) {
+      deliver(which);
+    }
+  }
+}
+
+void interrupt_lines::deliver(line& which) noexcept {
+  which.pending = masked_ || !which.eventfd;
+  if (which.pending) {
+    return;
+  }
+  // A counter that is full (EAGAIN) is readable already, and a descriptor that is no eventfd is the
+  // client's own loss: there is nobody to report either to.
+  const std::uint64_t one = 1;
+  (void)!::write(which.eventfd.get(), &one, sizeof one);
+}
+
+}  // namespace runnel::target

@@ -1,0 +1,192 @@
+#include "apps/target/port.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "mempool/base/check.h"
+
+namespace runnel::target {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+// A client is looked at this often even when it says nothing: it may have shrunk its memory, or owe
+// us something since a request that was answered late.
+constexpr nanoseconds look_period = 10ms;
+
+std::vector<block_device*> devices_with_dma(const subsystem& system) {
+  std::vector<block_device*> devices;
+  for (const exported_namespace& space : system.namespaces) {
+    if (space.device->info().device_reads_memory) {
+      devices.push_back(space.device);
+    }
+  }
+  return devices;
+}
+
+}  // namespace
+
+outcome<std::unique_ptr<port>> port::create(const std::string& socket_path, const subsystem& system,
+                                            std::vector<namespace_path> paths,
+                                            port_options options) {
+  outcome<vfio_user::listener> socket = vfio_user::listener::bind(socket_path);
+  if (!socket) {
+    return std::unexpected{std::move(socket.error())};
+  }
+  std::unique_ptr<port> made{
+      new port{std::move(*socket), system, std::move(paths), std::move(options)}};
+  auto server = vfio_user::server::create(made->endpoint_, {.name = "vfio-user:" + socket_path});
+  if (!server) {
+    return std::unexpected{std::move(server.error())};
+  }
+  made->server_ = std::move(*server);
+  made->endpoint_.answer_through(*made->server_);
+  return made;
+}
+
+port::port(vfio_user::listener socket, const subsystem& system, std::vector<namespace_path> paths,
+           port_options options)
+    : socket_{std::move(socket)},
+      options_{std::move(options)},
+      paths_{std::move(paths)},
+      endpoint_{
+          system, paths_, devices_with_dma(system),
+          endpoint_options{
+              .name = "vfio-user:" + socket_.path(),
+              .controller = options_.controller,
+              .map_doorbells = options_.map_doorbells,
+              .on_trouble = [this](const failure& why) { tell(port_event::kind::trouble, &why); }}},
+      listening_{[](void* self, instant) noexcept { return static_cast<port*>(self)->accept(); },
+                 this, socket_.event_fd(), "listener"} {}
+
+port::~port() {
+  CHECK(core_ == nullptr);
+}
+
+void port::tell(port_event::kind what, const failure* why) {
+  if (options_.on_event) {
+    options_.on_event({what, socket_.path(), why});
+  }
+}
+
+result<> port::attach(reactor& core) {
+  if (const result<> watched = core.add_service(listening_); !watched) {
+    return watched;
+  }
+  core_ = &core;
+  is_listening_ = true;
+  core.add_source({[](void* self) noexcept { return static_cast<port*>(self)->poll(); }, this,
+                   "nvme controller"});
+  return {};
+}
+
+void port::detach() noexcept {
+  if (core_ == nullptr) {
+    return;
+  }
+  stop_listening();
+  if (client_) {
+    core_->remove_service(*client_);
+    client_.reset();
+  }
+  core_->remove_source(this);
+  core_ = nullptr;
+}
+
+void port::close() {
+  closing_ = true;
+  stop_listening();
+  if (server_->state() == vfio_user::server_state::connected) {
+    server_->disconnect(complaint({errc::cancelled}, "serve"));
+  }
+}
+
+bool port::closed() const noexcept {
+  return closing_ && !client_;
+}
+
+std::uint32_t port::poll() noexcept {
+  const std::uint32_t work = endpoint_.poll();
+  if (endpoint_.take_answered() || server_->state() == vfio_user::server_state::closing) {
+    static_cast<void>(serve(core_->now()));  // the watch that is set goes on
+  }
+  return work;
+}
+
+instant port::serve(instant now) {
+  const instant next = server_->advance(now);
+  if (server_->state() == vfio_user::server_state::idle) {
+    dismiss();
+    return never;
+  }
+  return std::min(next, now + look_period);
+}
+
+instant port::accept() {
+  result<std::unique_ptr<vfio_user::channel>> client = socket_.accept();
+  if (client) {
+    accept_failed_ = false;
+    if (*client != nullptr) {
+      welcome(std::move(*client));
+    }
+  } else if (!accept_failed_) {
+    accept_failed_ = true;  // told once; the socket stays readable and is tried again
+    const failure why = complaint(client.error(), "accept a client");
+    tell(port_event::kind::trouble, &why);
+  }
+  return never;
+}
+
+void port::welcome(std::unique_ptr<vfio_user::channel> client) {
+  client_fd_.reset(::fcntl(client->event_fd(), F_DUPFD_CLOEXEC, 0));
+  server_->attach(std::move(client));
+  stop_listening();
+  if (!watch_client(client_fd_.get())) {
+    CHECK(watch_client(-1));  // looked at periodically instead
+  }
+  tell(port_event::kind::client_came, nullptr);
+}
+
+bool port::watch_client(int fd) {
+  const auto look = [](void* self, instant now) noexcept {
+    return static_cast<port*>(self)->serve(now);
+  };
+  client_.emplace(look, this, fd, "vfio-user client");
+  return core_->add_service(*client_).has_value();
+}
+
+void port::dismiss() {
+  core_->remove_service(*client_);
+  client_.reset();
+  client_fd_.reset();
+  const std::optional<failure>& end = server_->last_end();
+  const bool by_itself = !end || (end->what.code == errc::device_gone && end->hint.empty());
+  tell(port_event::kind::client_left, by_itself ? nullptr : &*end);
+  if (closing_) {
+    return;
+  }
+  if (const result<> watched = core_->add_service(listening_); watched) {
+    is_listening_ = true;
+  } else {
+    const failure why = complaint(watched.error(), "listen again");
+    tell(port_event::kind::trouble, &why);
+  }
+}
+
+void port::stop_listening() noexcept {
+  if (std::exchange(is_listening_, false)) {
+    core_->remove_service(listening_);
+  }
+}
+
+failure port::complaint(error what, std::string operation) const {
+  return {.what = what,
+          .operation = std::move(operation),
+          .object = "vfio-user:" + socket_.path(),
+          .hint = {}};
+}
+
+}  // namespace runnel::target

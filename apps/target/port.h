@@ -1,0 +1,89 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/target/io_path.h"
+#include "apps/target/subsystem.h"
+#include "apps/target/vfio_user_transport.h"
+#include "drivers/vfio_user/listener.h"
+#include "drivers/vfio_user/server.h"
+#include "mempool/base/error.h"
+#include "mempool/base/unique_fd.h"
+#include "runtime/reactor.h"
+
+namespace runnel::target {
+
+/// What happened at a port; `why` is null when a client came or left by itself.
+struct port_event {
+  enum class kind : std::uint8_t { client_came, client_left, trouble };
+  kind what;
+  const std::string& port;  // its path
+  const failure* why;
+};
+
+struct port_options {
+  controller_options controller;
+  bool map_doorbells = true;
+  std::function<void(const port_event&)> on_event;  // rare; called on the port's core
+};
+
+/// One socket, one controller, one client at a time: the next is accepted when the last has been
+/// torn down. Made on the control thread, then lives on one core.
+class port {
+ public:
+  /// @param paths  one for each namespace of the subsystem; owned from now on
+  /// @error what binding the socket says; no_memory
+  [[nodiscard]] static outcome<std::unique_ptr<port>> create(const std::string& socket_path,
+                                                             const subsystem& system,
+                                                             std::vector<namespace_path> paths,
+                                                             port_options options);
+  port(const port&) = delete;
+  port& operator=(const port&) = delete;
+  ~port();  // closed and detached, or never attached
+
+  /// Begins to accept clients. @context its core from here on @error os
+  [[nodiscard]] result<> attach(reactor& core);
+  /// Accepts nobody any more and ends the client. `closed` tells when its I/O has ended.
+  void close();
+  [[nodiscard]] bool closed() const noexcept;
+  /// Leaves the core. A port that is not closed must never be destroyed after this: a device may
+  /// still be working on its client's memory.
+  void detach() noexcept;
+
+  [[nodiscard]] std::span<namespace_path> paths() noexcept { return paths_; }
+  [[nodiscard]] io_counters counters() const noexcept { return endpoint_.counters(); }
+
+ private:
+  port(vfio_user::listener socket, const subsystem& system, std::vector<namespace_path> paths,
+       port_options options);
+
+  std::uint32_t poll() noexcept;
+  instant serve(instant now);
+  instant accept();
+  void welcome(std::unique_ptr<vfio_user::channel> client);
+  [[nodiscard]] bool watch_client(int fd);
+  void dismiss();
+  void stop_listening() noexcept;
+  void tell(port_event::kind what, const failure* why);
+  [[nodiscard]] failure complaint(error what, std::string operation) const;
+
+  vfio_user::listener socket_;
+  port_options options_;
+  std::vector<namespace_path> paths_;
+  vfio_user_endpoint endpoint_;
+  std::unique_ptr<vfio_user::server> server_;
+  reactor* core_ = nullptr;
+  service listening_;
+  bool is_listening_ = false;
+  bool accept_failed_ = false;
+  bool closing_ = false;
+  unique_fd client_fd_;  // a duplicate to be watched: the server closes its own when it likes
+  std::optional<service> client_;
+};
+
+}  // namespace runnel::target

@@ -1,0 +1,97 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "apps/target/controller_state.h"
+#include "apps/target/guest_memory.h"
+#include "apps/target/io_queue.h"
+#include "drivers/nvme/spec.h"
+
+namespace runnel::target {
+
+struct queue_limits {
+  std::uint16_t io_queues = queues_max - 1;  // of each kind
+  std::uint16_t entries = queue_entries_max;
+  std::uint16_t vectors = queues_max;
+  std::uint32_t doorbell_stride_bytes = 4;  // power of two
+};
+
+/// One queue as its host asks for it.
+struct queue_request {
+  queue_id id{};
+  iova base{};
+  std::uint32_t entries = 0;
+  bool contiguous = true;
+  bool interrupts = false;             // completion queues
+  std::uint16_t vector = 0;            // completion queues
+  std::uint16_t completion_queue = 0;  // submission queues
+};
+
+/// The queues of one controller, 0 being the admin pair. What they are is in the state; here is
+/// where they are. A submission queue is served while its entries and those of its completion queue
+/// are in reach; memory may leave and return under both.
+class queue_table {
+ public:
+  /// @param doorbells  at least 2 * stride * (queues + 1) bytes, the host's to write
+  queue_table(controller_state& state, const guest_memory& memory, const queue_limits& limits,
+              std::span<std::byte> doorbells) noexcept;
+  queue_table(const queue_table&) = delete;
+  queue_table& operator=(const queue_table&) = delete;
+
+  /// @return success, or what create admin, I/O completion and I/O submission queue answer
+  /// @spec NVMe Base 2.0 §5.4, §5.5
+  [[nodiscard]] nvme::status_code create_admin(const queue_request& submission,
+                                               const queue_request& completion) noexcept;
+  [[nodiscard]] nvme::status_code create_completion(const queue_request& request) noexcept;
+  [[nodiscard]] nvme::status_code create_submission(const queue_request& request) noexcept;
+
+  /// Whether `remove_*` may follow. @spec NVMe Base 2.0 §5.6, §5.7
+  [[nodiscard]] nvme::status_code can_remove_completion(queue_id id) const noexcept;
+  [[nodiscard]] nvme::status_code can_remove_submission(queue_id id) const noexcept;
+  void remove_completion(queue_id id) noexcept;
+  /// Stops serving it; commands in flight still find their queue by number.
+  void stop_submission(queue_id id) noexcept;
+  /// @pre no command of it is in flight
+  void remove_submission(queue_id id) noexcept;
+  void remove_all() noexcept;
+
+  /// Looks again for those whose memory moved: submission queues first, so that nothing more is
+  /// fetched through leaving memory; completion queues when no command needs them there any more.
+  void find_submissions() noexcept;
+  void find_completions() noexcept;
+
+  [[nodiscard]] submission_queue& submission(std::uint16_t id) noexcept { return submissions_[id]; }
+  [[nodiscard]] submission_queue& admin() noexcept { return submissions_[0]; }
+  [[nodiscard]] bool admin_served() const noexcept { return admin_served_; }
+  /// I/O submission queues to be served.
+  [[nodiscard]] std::span<submission_queue* const> served() const noexcept { return served_; }
+  /// Completion queues that interrupt.
+  [[nodiscard]] std::span<completion_queue* const> interrupting() const noexcept {
+    return interrupting_;
+  }
+  [[nodiscard]] bool any_io_queue() const noexcept;
+
+ private:
+  [[nodiscard]] nvme::status_code check(const queue_request& request) const noexcept;
+  void open_completion(const queue_request& request) noexcept;
+  void open_submission(const queue_request& request) noexcept;
+  [[nodiscard]] bool servable(std::uint16_t id) const noexcept;
+  void list_served() noexcept;
+  void list_interrupting() noexcept;
+
+  controller_state& state_;
+  const guest_memory& memory_;
+  queue_limits limits_;
+  std::array<submission_queue, queues_max> submissions_;
+  std::array<completion_queue, queues_max> completions_;
+  std::array<bool, queues_max> stopped_{};
+  bool admin_served_ = false;
+  std::vector<submission_queue*> served_;  // room for all from the start
+  std::vector<completion_queue*> interrupting_;
+};
+
+}  // namespace runnel::target

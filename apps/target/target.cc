@@ -1,0 +1,264 @@
+#include "apps/target/target.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "apps/target/cache_flush.h"
+#include "apps/target/prp_walk.h"
+#include "mempool/base/check.h"
+#include "runtime/io/open.h"
+
+namespace runnel::target {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr nanoseconds drain_period = 50us;
+
+/// @return 0 when not even one page would pass
+std::uint32_t common_transfer_bytes(std::span<const io::device_pointer> devices,
+                                    std::uint32_t wish) {
+  for (const auto& device : devices) {
+    wish = std::min(wish, device->info().transfer_bytes_max);
+  }
+  return wish < page_bytes ? 0 : std::bit_floor(wish);
+}
+
+}  // namespace
+
+outcome<std::unique_ptr<target>> target::create(engine& host, const target_options& options) {
+  if (options.listeners.empty() || options.listeners.size() >= 0xfff0) {
+    return fail({errc::invalid}, "serve", "target", "name at least one listener");
+  }
+  if (options.namespaces.empty()) {
+    return fail({errc::invalid}, "serve", "target", "name at least one namespace");
+  }
+  std::unique_ptr<target> made{new target{host}};
+  if (auto opened = made->open_devices(options); !opened) {
+    return std::unexpected{std::move(opened.error())};
+  }
+  made->describe(options);
+  if (auto opened = made->open_ports(options); !opened) {
+    return std::unexpected{std::move(opened.error())};
+  }
+  return made;
+}
+
+target::~target() {
+  CHECK(!started_);
+}
+
+outcome<> target::open_devices(const target_options& options) {
+  for (const io::address& where : options.namespaces) {
+    auto device =
+        io::open_block(where, {.memory = host_.memory(),
+                               .clock = host_.clock(),
+                               .queues = static_cast<std::uint32_t>(options.listeners.size()),
+                               .queue_depth = options.queue_depth});
+    if (!device) {
+      return std::unexpected{std::move(device.error())};
+    }
+    // Mapping a client's memory for a device is the business of one core, so the clients that
+    // share the device must be on it.
+    if ((*device)->info().device_reads_memory && host_.core_count() > 1) {
+      return fail({errc::unsupported}, "serve", where.text,
+                  "devices with DMA are served from one core: name one core");
+    }
+    devices_.push_back(std::move(*device));
+  }
+  system_.transfer_bytes_max = common_transfer_bytes(devices_, system_.transfer_bytes_max);
+  if (system_.transfer_bytes_max == 0) {
+    return fail({errc::unsupported}, "serve", options.namespaces.front().text,
+                "a namespace must take transfers of 4096 bytes");
+  }
+  return {};
+}
+
+void target::describe(const target_options& options) {
+  std::string seed;
+  for (const std::string& path : options.listeners) {
+    seed += path + '\n';
+  }
+  const namespace_identity self = derive_identity(seed, 0, {});
+  const auto& id = self.uuid;
+  system_.nqn = fmt::format(
+      "nqn.2014-08.org.nvmexpress:uuid:{:02x}-{:02x}-{:02x}-{:02x}-{:02x}",
+      fmt::join(id.begin(), id.begin() + 4, ""), fmt::join(id.begin() + 4, id.begin() + 6, ""),
+      fmt::join(id.begin() + 6, id.begin() + 8, ""), fmt::join(id.begin() + 8, id.begin() + 10, ""),
+      fmt::join(id.begin() + 10, id.end(), ""));
+  system_.serial = fmt::format("{:02x}", fmt::join(id.begin() + 6, id.end(), ""));
+  system_.firmware = RUNNEL_VERSION;
+  for (const auto& device : devices_) {
+    const auto nsid = static_cast<std::uint32_t>(system_.namespaces.size() + 1);
+    system_.namespaces.push_back(
+        {device.get(), derive_identity(system_.nqn, nsid, device->info().address)});
+    system_.volatile_cache |= device->info().volatile_cache;
+  }
+}
+
+outcome<std::vector<namespace_path>> target::make_paths(const target_options& options) {
+  std::vector<namespace_path> paths;
+  for (const auto& device : devices_) {
+    const block_info& info = device->info();
+    auto queue = device->make_queue(std::min(options.queue_depth, info.queue_depth_max));
+    if (!queue) {
+      return std::unexpected{std::move(queue.error())};
+    }
+    paths.push_back(
+        {.queue = std::move(*queue),
+         .block_count = info.block_count,
+         .block_shift = static_cast<std::uint32_t>(std::countr_zero(info.block_bytes))});
+  }
+  return paths;
+}
+
+outcome<> target::open_ports(const target_options& options) {
+  for (const std::string& path : options.listeners) {
+    auto paths = make_paths(options);
+    if (!paths) {
+      return std::unexpected{std::move(paths.error())};
+    }
+    const auto id = static_cast<std::uint16_t>(ports_.size() + 1);
+    auto made = port::create(path, system_, std::move(*paths),
+                             {.controller = {.id = id, .queues = {}},
+                              .map_doorbells = options.map_doorbells,
+                              .on_event = options.on_event});
+    if (!made) {
+      return std::unexpected{std::move(made.error())};
+    }
+    ports_.push_back(std::move(*made));
+  }
+  return {};
+}
+
+outcome<> target::start() {
+  CHECK(!started_);
+  started_ = true;
+  result<> attached;
+  host_.call(0, [&] { attached = serve_devices(host_.core(0)); });
+  for (std::size_t i = 0; i < ports_.size() && attached; ++i) {
+    reactor& core = host_.core(core_of(i));
+    host_.call(core_of(i), [&] { attached = ports_[i]->attach(core); });
+  }
+  if (!attached) {
+    return fail(attached.error(), "serve", "target");
+  }
+  return {};
+}
+
+result<> target::serve_devices(reactor& core) {
+  for (const auto& device : devices_) {
+    if (device->event_fd() < 0) {
+      continue;  // it has no control side
+    }
+    auto control = std::make_unique<service>(
+        [](void* context, instant now) noexcept {
+          return static_cast<block_device*>(context)->advance(now);
+        },
+        device.get(), device->event_fd(), "device control");
+    if (const result<> watched = core.add_service(*control); !watched) {
+      return watched;
+    }
+    controls_.push_back(std::move(control));
+  }
+  return {};
+}
+
+outcome<> target::stop() {
+  if (!std::exchange(started_, false)) {
+    return {};
+  }
+  result<> drained;
+  for (std::size_t core = 0; core < host_.core_count(); ++core) {
+    const result<> here =
+        host_.run(core, [this, core](reactor& loop) { return drain(loop, core); });
+    drained = drained ? here : drained;
+  }
+  result<> flushed;
+  if (drained) {
+    flushed = host_.run(0, [this](reactor& loop) { return flush(loop); });
+  }
+  const bool quiet = drained && (flushed || flushed.error().code != errc::timed_out);
+  leave_cores();
+  if (!quiet) {
+    // A device still works on memory that we would free: it is given up instead.
+    for (auto& each : ports_) {
+      static_cast<void>(each.release());
+    }
+    for (auto& each : devices_) {
+      static_cast<void>(each.release());
+    }
+    return fail({errc::timed_out}, "stop", "target", "a device does not finish its requests");
+  }
+  if (!flushed) {
+    return fail(flushed.error(), "flush", "target", "what was written last may not be durable");
+  }
+  return {};
+}
+
+task<result<>> target::drain(reactor& core, std::size_t core_index) {
+  const auto here = [&](std::size_t port_index) { return core_of(port_index) == core_index; };
+  for (std::size_t i = 0; i < ports_.size(); ++i) {
+    if (here(i)) {
+      ports_[i]->close();
+    }
+  }
+  const instant deadline = core.now() + stop_deadline;
+  for (std::size_t i = 0; i < ports_.size(); ++i) {
+    while (here(i) && !ports_[i]->closed()) {
+      if (core.now() >= deadline) {
+        co_return fail(errc::timed_out);
+      }
+      const result<> slept = co_await core.sleep_for(drain_period);
+      if (!slept) {
+        co_return slept;
+      }
+    }
+  }
+  co_return result<>{};
+}
+
+/// One flush of each namespace makes durable what all controllers wrote to it.
+task<result<>> target::flush(reactor& core) {
+  cache_flush everything{ports_.front()->paths()};
+  const instant deadline = core.now() + stop_deadline;
+  everything.start();
+  while (!everything.advance()) {
+    if (core.now() >= deadline) {
+      co_return fail(errc::timed_out);
+    }
+    const result<> slept = co_await core.sleep_for(drain_period);
+    if (!slept) {
+      co_return slept;
+    }
+  }
+  if (everything.failures() != 0) {
+    co_return fail(errc::bad_status);
+  }
+  co_return result<>{};
+}
+
+void target::leave_cores() {
+  for (std::size_t i = 0; i < ports_.size(); ++i) {
+    host_.call(core_of(i), [&] { ports_[i]->detach(); });
+  }
+  host_.call(0, [this] {
+    for (const auto& control : controls_) {
+      host_.core(0).remove_service(*control);
+    }
+  });
+  controls_.clear();
+}
+
+io_counters target::counters() const noexcept {
+  io_counters sum;
+  for (const auto& each : ports_) {
+    sum += each->counters();
+  }
+  return sum;
+}
+
+}  // namespace runnel::target

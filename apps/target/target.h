@@ -1,0 +1,82 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "apps/target/port.h"
+#include "apps/target/subsystem.h"
+#include "drivers/block.h"
+#include "mempool/base/error.h"
+#include "runtime/engine.h"
+#include "runtime/io/address.h"
+#include "runtime/io/open.h"
+#include "runtime/reactor.h"
+#include "runtime/task.h"
+
+namespace runnel::target {
+
+struct target_options {
+  std::vector<std::string> listeners;   // socket paths, one controller each
+  std::vector<io::address> namespaces;  // 1..n in this order
+  std::uint32_t queue_depth = 256;      // towards each namespace, for each controller
+  bool map_doorbells = true;
+  /// Clients that come and go, and trouble that no reply carries. Called on any core.
+  std::function<void(const port_event&)> on_event;
+};
+
+/// An NVMe subsystem served to other processes: block devices as namespaces, one controller for
+/// each listener. A library: the application brings the engine, decides when to stop and prints.
+/// @context control thread; the engine outlives it
+class target {
+ public:
+  /// Opens the devices, then the sockets. Clients may connect from here on and are served after
+  /// `start`.
+  /// @error what a device or a socket says; invalid (nothing to serve or nowhere); unsupported
+  ///        (a device with DMA on several cores)
+  [[nodiscard]] static outcome<std::unique_ptr<target>> create(engine& host,
+                                                               const target_options& options);
+  target(const target&) = delete;
+  target& operator=(const target&) = delete;
+  ~target();  // stopped, if it was started
+
+  /// Serves: listener i on core i modulo the cores of the engine. `stop` must follow, whatever
+  /// this returns. @error os
+  [[nodiscard]] outcome<> start();
+
+  /// Accepts nobody any more, ends the clients when their I/O has ended, makes everything that was
+  /// written durable. Blocks, at most for `stop_deadline`.
+  /// @error timed_out: a device does not finish; bad_status: a namespace could not be flushed
+  [[nodiscard]] outcome<> stop();
+
+  [[nodiscard]] const subsystem& system() const noexcept { return system_; }
+  /// Over all clients. @pre stopped, or never started
+  [[nodiscard]] io_counters counters() const noexcept;
+
+  static constexpr nanoseconds stop_deadline = std::chrono::seconds{10};
+
+ private:
+  explicit target(engine& host) : host_{host} {}
+  [[nodiscard]] outcome<> open_devices(const target_options& options);
+  void describe(const target_options& options);
+  [[nodiscard]] outcome<> open_ports(const target_options& options);
+  [[nodiscard]] outcome<std::vector<namespace_path>> make_paths(const target_options& options);
+  [[nodiscard]] task<result<>> drain(reactor& core, std::size_t core_index);
+  [[nodiscard]] task<result<>> flush(reactor& core);
+  [[nodiscard]] result<> serve_devices(reactor& core);
+  void leave_cores();
+  [[nodiscard]] std::size_t core_of(std::size_t port_index) const noexcept {
+    return port_index % host_.core_count();
+  }
+
+  engine& host_;
+  std::vector<io::device_pointer> devices_;         // outlive the ports' queues
+  std::vector<std::unique_ptr<service>> controls_;  // of devices, on the first core
+  subsystem system_;
+  std::vector<std::unique_ptr<port>> ports_;
+  bool started_ = false;
+};
+
+}  // namespace runnel::target

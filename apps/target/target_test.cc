@@ -1,0 +1,170 @@
+// Goal: the library entry: a target serves clients on its sockets one after another, stops while
+// one is connected, makes written data durable, and says what is wrong instead of starting. Method:
+// a real engine on one core and real sockets; our vfio-user client on the test's thread.
+
+#include "apps/target/target.h"
+
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+
+#include "drivers/vfio/user_client.h"
+
+namespace runnel::target {
+namespace {
+
+using namespace std::chrono_literals;
+
+class Target : public testing::Test {
+ protected:
+  Target()
+      : directory{std::filesystem::temp_directory_path() /
+                  ("runnel-target-" + std::to_string(getpid()))} {
+    std::filesystem::create_directory(directory);
+    engine_options small;
+    small.window_bytes = 4 * mib;
+    small.huge_pages = false;
+    host = std::move(*engine::create(small));
+    options.on_event = [this](const port_event& event) {
+      came += event.what == port_event::kind::client_came ? 1U : 0U;
+      left += event.what == port_event::kind::client_left ? 1U : 0U;
+    };
+  }
+  ~Target() override {
+    served.reset();
+    host.reset();
+    std::filesystem::remove_all(directory);
+  }
+
+  std::string path(const char* name) const { return directory / name; }
+  void listen(const char* name) { options.listeners.push_back(path(name)); }
+  void add(const std::string& address) {
+    options.namespaces.push_back(*io::parse_address(address));
+  }
+  /// @return the complaint, empty when it serves
+  std::string start() {
+    auto made = target::create(*host, options);
+    if (!made) {
+      return made.error().message();
+    }
+    served = std::move(*made);
+    EXPECT_TRUE(served->start().has_value());
+    return {};
+  }
+
+  /// Serves the client's side until `done`. @return false after 10 s
+  template <class Done>
+  static bool wait_until(vfio::user_client* client, Done done) {
+    const tsc_clock clock;
+    const instant deadline = clock.now() + 10s;
+    while (!done()) {
+      if (clock.now() >= deadline) {
+        return false;
+      }
+      if (client == nullptr) {
+        ::poll(nullptr, 0, 1);
+        continue;
+      }
+      client->advance(clock.now());
+      pollfd readable{.fd = client->event_fd(), .events = POLLIN, .revents = 0};
+      ::poll(&readable, 1, 1);
+    }
+    return true;
+  }
+  std::unique_ptr<vfio::user_client> connect(const char* name) const {
+    auto link = vfio_user::connect_socket(path(name).c_str());
+    EXPECT_TRUE(link.has_value());
+    return std::make_unique<vfio::user_client>(
+        std::move(*link), vfio::client_options{.object = name, .greeting_timeout = 10s});
+  }
+  static bool ready(vfio::user_client& client) {
+    return wait_until(&client,
+                      [&] { return client.state() != vfio::transport_state::connecting; }) &&
+           client.state() == vfio::transport_state::ready;
+  }
+
+  std::filesystem::path directory;
+  std::unique_ptr<engine> host;
+  target_options options;
+  std::unique_ptr<target> served;
+  std::atomic<unsigned> came{0};
+  std::atomic<unsigned> left{0};
+};
+
+TEST_F(Target, ServesOneClientAfterAnotherOnEachSocket) {
+  listen("a.sock");
+  listen("b.sock");
+  add("ram:1m");
+  ASSERT_EQ(start(), "");
+  auto first = connect("a.sock");
+  auto other = connect("b.sock");
+  auto second = connect("a.sock");
+  EXPECT_TRUE(ready(*first));
+  EXPECT_TRUE(ready(*other));
+  EXPECT_EQ(second->state(), vfio::transport_state::connecting);  // waits its turn
+  first.reset();
+  EXPECT_TRUE(ready(*second));
+  EXPECT_EQ(came, 3U);
+  EXPECT_EQ(left, 1U);
+  EXPECT_TRUE(served->stop().has_value());
+  EXPECT_TRUE(
+      wait_until(second.get(), [&] { return second->state() == vfio::transport_state::gone; }));
+  EXPECT_EQ(left, 3U);
+}
+
+TEST_F(Target, RemovesItsSocketsAtTheEnd) {
+  listen("a.sock");
+  add("null:1m");
+  ASSERT_EQ(start(), "");
+  EXPECT_TRUE(std::filesystem::exists(path("a.sock")));
+  EXPECT_TRUE(served->stop().has_value());
+  EXPECT_TRUE(served->stop().has_value());  // once is enough
+  served.reset();
+  EXPECT_FALSE(std::filesystem::exists(path("a.sock")));
+}
+
+TEST_F(Target, MayBeDroppedWithoutEverBeingStarted) {
+  listen("a.sock");
+  add("null:1m");
+  auto made = target::create(*host, options);
+  ASSERT_TRUE(made.has_value());
+  EXPECT_TRUE((*made)->system().volatile_cache == false);
+  EXPECT_EQ((*made)->system().namespaces.size(), 1U);
+}
+
+TEST_F(Target, NamesAreTheSameEachTimeAndDifferentForOtherSockets) {
+  listen("a.sock");
+  add("null:1m");
+  const std::string first = (*target::create(*host, options))->system().nqn;
+  EXPECT_EQ((*target::create(*host, options))->system().nqn, first);
+  listen("b.sock");
+  EXPECT_NE((*target::create(*host, options))->system().nqn, first);
+}
+
+TEST_F(Target, SaysWhatIsWrongInsteadOfStarting) {
+  EXPECT_NE(start().find("listener"), std::string::npos);
+  listen("a.sock");
+  EXPECT_NE(start().find("namespace"), std::string::npos);
+  add("file:" + path("absent.img"));
+  EXPECT_NE(start().find("absent.img"), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(path("a.sock")));  // devices come first
+}
+
+TEST_F(Target, ASocketThatIsServedIsNotTakenOver) {
+  listen("a.sock");
+  add("null:1m");
+  ASSERT_EQ(start(), "");
+  const auto second = target::create(*host, options);
+  ASSERT_FALSE(second.has_value());
+  EXPECT_EQ(second.error().what.code, errc::busy);
+  EXPECT_TRUE(served->stop().has_value());
+}
+
+}  // namespace
+}  // namespace runnel::target

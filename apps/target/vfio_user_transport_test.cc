@@ -1,0 +1,259 @@
+// Goal: the controller behind a vfio-user server serves a client that behaves and survives one that
+// does not: memory that leaves under I/O, resets, memory without a file, a vanished client; and
+// nothing of one client reaches the next.
+// Method: our vfio-user client and the server in one thread over a channel in memory, on a clock of
+// the test; a fake disk finishes when it is told to.
+
+#include "apps/target/vfio_user_transport.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "apps/target/fake_client.h"
+
+namespace runnel::target {
+namespace {
+
+using fake::machine;
+using fake::number;
+using vfio::pci_irq;
+using vfio::pci_region;
+
+class VfioUserTransport : public fake::served_controller {};
+
+class TrappedDoorbells : public fake::served_controller {
+ protected:
+  TrappedDoorbells() : served_controller{false} {}
+};
+
+TEST_F(VfioUserTransport, LooksLikeAnNvmeFunction) {
+  EXPECT_EQ(client->region_at(0).size, 0x4000U);
+  EXPECT_EQ(client->region_at(7).size, 0x1000U);
+  EXPECT_EQ(client->region_at(6).size, 0U);
+  EXPECT_EQ(client->irq_at(number(pci_irq::msix)).count, queues_max);
+  EXPECT_EQ(client->irq_at(number(pci_irq::intx)).count, 1U);
+  EXPECT_EQ(read<std::uint32_t>(pci_region::config, 8) >> 8U, 0x010802U);
+  for (std::uint32_t index = 0; index < 6; ++index) {  // a BAR is a power of two
+    EXPECT_EQ(client->region_at(index).size & (client->region_at(index).size - 1), 0U);
+  }
+}
+
+TEST_F(VfioUserTransport, MovesDataByMappedDoorbells) {
+  map_ram();
+  enable();
+  EXPECT_EQ(status(), nvme::csts_ready);
+  make_queues();
+  EXPECT_FALSE(client->map_region(0, 0x1000, 0x1000).empty());
+  std::memset(ram.at(fake::data), 0x5a, 512);
+  submit(nvme::io_opcode::write, 3);
+  EXPECT_EQ(answer_at(fake::io_cq, 0), 0);
+  EXPECT_EQ(std::memcmp(drive.content(3), ram.at(fake::data), 512), 0);
+}
+
+TEST_F(TrappedDoorbells, MovesDataByMessages) {
+  EXPECT_TRUE(client->map_region(0, 0x1000, 0x1000).empty());
+  map_ram();
+  enable();
+  make_queues();
+  std::memset(ram.at(fake::data), 0x5b, 512);
+  submit(nvme::io_opcode::write, 4);
+  EXPECT_EQ(answer_at(fake::io_cq, 0), 0);
+  EXPECT_EQ(std::memcmp(drive.content(4), ram.at(fake::data), 512), 0);
+}
+
+TEST_F(VfioUserTransport, MappedAndMessageDoorbellsAreTheSame) {
+  map_ram();
+  enable();
+  make_queues();
+  const nvme::submission_entry command = machine::io(nvme::io_opcode::read, 1, 1, fake::data);
+  std::memcpy(ram.at(fake::io_sq), &command, sizeof command);
+  write<std::uint32_t>(pci_region::bar0, 0x1008, 1);
+  turn();
+  EXPECT_EQ(answer_at(fake::io_cq, 0), 0);
+  EXPECT_EQ(mmio_read<std::uint32_t>(client->map_region(0, 0x1000, 0x1000).data() + 8), 1U);
+  EXPECT_EQ(read<std::uint32_t>(pci_region::bar0, 0x1008), 1U);
+}
+
+TEST_F(VfioUserTransport, NothingMovesBeforeBusMasteringAndItEndsOnlyWhenQuiet) {
+  map_ram();
+  enable();
+  make_queues();
+  drive.how = fake::disk::mode::delayed;
+  drive.may_finish = 0;
+  submit(nvme::io_opcode::read, 1);
+  const std::uint16_t off = 0;
+  const auto switched =
+      client->region_write(number(pci_region::config), 4, std::as_bytes(std::span{&off, 1}));
+  EXPECT_FALSE(ended(switched).has_value());
+  drive.may_finish = 8;
+  EXPECT_TRUE(succeeds(switched));
+  EXPECT_EQ(answer_at(fake::io_cq, 0), 0);
+  submit(nvme::io_opcode::read, 2);
+  EXPECT_FALSE(answer_at(fake::io_cq, 1).has_value());
+  write<std::uint16_t>(pci_region::config, 4, 0x0004);
+  turn();
+  EXPECT_EQ(answer_at(fake::io_cq, 1), 0);
+}
+
+TEST_F(VfioUserTransport, AnUnmapIsAnsweredWhenNothingUsesTheMemoryAnyMore) {
+  map_ram();
+  enable();
+  make_queues();
+  drive.how = fake::disk::mode::delayed;
+  drive.may_finish = 0;
+  submit(nvme::io_opcode::read, 1);
+  const auto left = client->unmap(ram.memory);
+  EXPECT_FALSE(ended(left).has_value());
+  EXPECT_EQ(dma.unmaps, 0U);  // devices keep it until the commands have ended
+  drive.may_finish = 8;
+  EXPECT_TRUE(succeeds(left));
+  EXPECT_EQ(dma.unmaps, 1U);
+  EXPECT_EQ(answer_at(fake::io_cq, 0), 0);
+
+  submit(nvme::io_opcode::read, 2);
+  EXPECT_FALSE(answer_at(fake::io_cq, 1).has_value());
+  EXPECT_EQ(status(), nvme::csts_ready);
+  map_ram();  // and the queues go on where they were
+  turn();
+  EXPECT_EQ(answer_at(fake::io_cq, 1), 0);
+}
+
+TEST_F(VfioUserTransport, MemoryIsMappedForDevicesBeforeTheClientGetsItsAnswer) {
+  dma.answers = false;
+  const auto started = client->map(ram.memory);
+  EXPECT_FALSE(ended(started).has_value());
+  EXPECT_EQ(dma.maps, 1U);
+  dma.answers = true;
+  EXPECT_TRUE(succeeds(started));
+}
+
+TEST_F(VfioUserTransport, MemoryThatADeviceRefusesIsRefused) {
+  dma.answer = fail(errc::no_memory);
+  EXPECT_FALSE(succeeds(client->map(ram.memory)));
+  dma.answer = {};
+  map_ram();
+  enable();
+  EXPECT_EQ(status(), nvme::csts_ready);
+}
+
+TEST_F(VfioUserTransport, AResetWaitsForCommandsAndForgetsEverything) {
+  map_ram();
+  enable();
+  make_queues();
+  drive.how = fake::disk::mode::delayed;
+  drive.may_finish = 0;
+  submit(nvme::io_opcode::read, 1);
+  const auto started = client->reset();
+  EXPECT_FALSE(ended(started).has_value());
+  drive.may_finish = 8;
+  EXPECT_TRUE(succeeds(started));
+  EXPECT_EQ(status(), 0U);
+  EXPECT_EQ(read<std::uint16_t>(pci_region::config, 4), 0);
+  EXPECT_EQ(read<std::uint64_t>(pci_region::bar0, 0x28), 0U);
+  enable();
+  make_queues();
+  submit(nvme::io_opcode::read, 1);
+  EXPECT_EQ(answer_at(fake::io_cq, 0), 0);
+}
+
+TEST_F(VfioUserTransport, AFunctionLevelResetIsAReset) {
+  map_ram();
+  enable();
+  write<std::uint16_t>(pci_region::config, 0x50, 0x8000);
+  EXPECT_EQ(status(), 0U);
+  enable();
+  EXPECT_EQ(status(), nvme::csts_ready);
+}
+
+TEST_F(VfioUserTransport, MemoryWithoutAFileIsExplainedWhenTheControllerIsEnabled) {
+  region without = ram.memory;
+  without.fd = -1;
+  ASSERT_TRUE(succeeds(client->map(without)));
+  EXPECT_TRUE(troubles.empty());
+  enable();
+  EXPECT_EQ(status(), nvme::csts_fatal);
+  write<std::uint32_t>(pci_region::bar0, 0x14, 0);
+  ASSERT_EQ(troubles.size(), 1U);
+  EXPECT_NE(troubles[0].hint.find("share=on"), std::string::npos) << troubles[0].hint;
+}
+
+TEST_F(VfioUserTransport, AClientThatVanishesIsClearedAwayAfterItsLastCommand) {
+  map_ram();
+  enable();
+  make_queues();
+  drive.how = fake::disk::mode::delayed;
+  drive.may_finish = 0;
+  submit(nvme::io_opcode::write, 1);
+  client.reset();
+  turn();
+  EXPECT_EQ(server->state(), vfio_user::server_state::closing);
+  drive.may_finish = 8;
+  turn();
+  EXPECT_EQ(server->state(), vfio_user::server_state::idle);
+  EXPECT_EQ(dma.unmaps, dma.maps);  // devices let go of its memory
+  EXPECT_EQ(endpoint->counters().writes, 1U);
+}
+
+TEST_F(VfioUserTransport, AClientThatVanishesDuringAnUnmapIsClearedAway) {
+  map_ram();
+  enable();
+  make_queues();
+  drive.how = fake::disk::mode::delayed;
+  drive.may_finish = 0;
+  submit(nvme::io_opcode::write, 1);
+  EXPECT_FALSE(ended(client->unmap(ram.memory)).has_value());
+  client.reset();
+  turn();
+  drive.may_finish = 8;
+  turn();
+  EXPECT_EQ(server->state(), vfio_user::server_state::idle);
+  connect();
+  map_ram();
+  enable();
+  EXPECT_EQ(status(), nvme::csts_ready);
+}
+
+TEST_F(VfioUserTransport, TheNextClientFindsNothingOfTheLast) {
+  map_ram();
+  enable();
+  make_queues();
+  const int kept = dup(client->region_at(0).fd);  // the last client keeps its doorbells
+  void* old = mmap(nullptr, 0x1000, PROT_READ | PROT_WRITE, MAP_SHARED, kept, 0x1000);
+  ASSERT_NE(old, MAP_FAILED);
+  client.reset();
+  turn();
+  connect();
+  EXPECT_EQ(status(), 0U);
+  EXPECT_EQ(read<std::uint16_t>(pci_region::config, 4), 0);
+  map_ram();
+  enable();
+  mmio_write<std::uint32_t>(static_cast<std::byte*>(old), 5);
+  turn();
+  EXPECT_EQ(endpoint->current()->state().submission_queues[0].head, 0);
+  munmap(old, 0x1000);
+  close(kept);
+}
+
+TEST_F(VfioUserTransport, EveryOffsetAndWidthOfEveryRegionIsSurvived) {
+  map_ram();
+  enable();
+  const std::uint64_t ones = ~std::uint64_t{0};
+  for (const auto where :
+       {pci_region::bar0, pci_region::bar4, pci_region::bar5, pci_region::config}) {
+    const std::uint64_t size = client->region_at(number(where)).size;
+    for (std::uint64_t offset = 0; offset < size; offset += 61) {
+      const std::size_t width = std::min<std::uint64_t>(1 + offset % 8, size - offset);
+      EXPECT_TRUE(succeeds(client->region_write(number(where), offset,
+                                                std::as_bytes(std::span{&ones, 1}).first(width))));
+      EXPECT_TRUE(
+          succeeds(client->region_read(number(where), offset, static_cast<std::uint32_t>(width))));
+    }
+  }
+  EXPECT_TRUE(succeeds(client->reset()));
+}
+
+}  // namespace
+}  // namespace runnel::target

@@ -1,0 +1,226 @@
+// Claim: a coroutine's I/O through the NVMe driver, shared memory and our NVMe controller in
+// another process costs little more than the bare echo between the same two cores. Every figure is
+// taken with the cache-line ping-pong and the bare echo of the same seconds, in interleaved rounds;
+// what is judged is the median over the rounds.
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "apps/floor/floor.h"
+#include "apps/process/child_process.h"
+#include "runtime/cores.h"
+
+namespace runnel::bench {
+namespace {
+
+using nlohmann::ordered_json;
+using process::child_process;
+
+struct settings {
+  std::string runnel;
+  std::string json_file;
+  unsigned rounds = 7;
+  double seconds = 0.5;
+};
+
+/// What a row owes. Times are on top of the echo of the same round; rates stand alone.
+struct claim {
+  const char* name;
+  const char* space;  // address of the namespace that is served
+  const char* rw;
+  unsigned depth;
+  double above_echo_ns_max;  // 0: not owed in this form
+  double million_iops_min;   // 0: not owed in this form
+};
+
+constexpr claim claims[] = {
+    {"null, random read, depth 1", "null:256M", "randread", 1, 40, 0},
+    {"null, random read, depth 32", "null:256M", "randread", 32, 30, 0},
+    {"null, random read, depth 128", "null:256M", "randread", 128, 25, 0},
+    {"memory, random read, depth 1", "ram:256M", "randread", 1, 0, 0},
+    {"memory, random read, depth 128", "ram:256M", "randread", 128, 0, 3.2},
+    {"memory, random write, depth 128", "ram:256M", "randwrite", 128, 0, 4.8},
+};
+
+struct sample {
+  double ping_pong_cycles;
+  double echo_ns;
+  double iops;
+  double cycles_per_io;
+};
+
+double median_of(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+/// Median absolute deviation: how far a typical round is from the median.
+double spread_of(const std::vector<double>& values) {
+  const double middle = median_of(values);
+  std::vector<double> distances;
+  for (const double value : values) {
+    distances.push_back(std::abs(value - middle));
+  }
+  return median_of(distances);
+}
+
+template <class Field>
+std::vector<double> column(const std::vector<sample>& samples, Field field) {
+  std::vector<double> values;
+  for (const sample& one : samples) {
+    values.push_back(field(one));
+  }
+  return values;
+}
+
+[[noreturn]] void give_up(const failure& what) {
+  fmt::print(stderr, "end_to_end: {}\n", what.message());
+  std::exit(1);
+}
+
+/// A target that serves `space` on `socket` until it is destroyed.
+child_process start_target(const settings& asked, const std::string& socket, const char* space) {
+  auto target = child_process::start({asked.runnel, "target", "--poll", "busy", "--listen",
+                                      "vfio-user:" + socket, "--namespace", space});
+  if (!target) {
+    give_up(target.error());
+  }
+  if (auto ready = target->wait_for_line("ready ", std::chrono::seconds{20}); !ready) {
+    give_up(ready.error());
+  }
+  return std::move(*target);
+}
+
+ordered_json run_perf(const settings& asked, const std::string& socket,
+                      const std::vector<std::string>& words) {
+  std::vector<std::string> line{asked.runnel, "perf", "vfio-user:" + socket, "--json"};
+  line.insert(line.end(), words.begin(), words.end());
+  auto perf = child_process::start(line);
+  if (!perf) {
+    give_up(perf.error());
+  }
+  std::string output;
+  const auto status = perf->finish(output, std::chrono::minutes{2});
+  if (!status) {
+    give_up(status.error());
+  }
+  ordered_json parsed = ordered_json::parse(output, nullptr, false);
+  if (*status != 0 || parsed.is_discarded()) {
+    give_up({.what = {errc::bad_status, static_cast<std::uint32_t>(*status)},
+             .operation = "run",
+             .object = "runnel perf",
+             .hint = {}});
+  }
+  return parsed;
+}
+
+std::vector<sample> measure(const settings& asked, const claim& row,
+                            const std::pair<unsigned, unsigned>& cores) {
+  const std::string socket = fmt::format("/tmp/runnel-bench-{}.sock", getpid());
+  const child_process target = start_target(asked, socket, row.space);
+  if (std::string{row.space}.starts_with("ram:")) {  // touch every page before reading
+    run_perf(
+        asked, socket,
+        {"--rw", "write", "--block-size", "128k", "--depth", "32", "--time", "1", "--warmup", "0"});
+  }
+  std::vector<sample> samples;
+  for (unsigned round = 0; round < asked.rounds; ++round) {
+    const auto line = floor::ping_pong(cores.first, cores.second);
+    const auto echo = floor::bare_echo(cores.first, cores.second, row.depth, asked.seconds / 4);
+    if (!line || !echo) {
+      give_up(line ? echo.error() : line.error());
+    }
+    const ordered_json perf =
+        run_perf(asked, socket,
+                 {"--rw", row.rw, "--depth", std::to_string(row.depth), "--time",
+                  fmt::format("{}", asked.seconds), "--warmup", "0.1"});
+    samples.push_back({.ping_pong_cycles = line->cycles,
+                       .echo_ns = echo->ns_per_io,
+                       .iops = perf["iops"].get<double>(),
+                       .cycles_per_io = perf["cpu_cycles_per_io"][0]["cycles"].get<double>()});
+  }
+  return samples;
+}
+
+/// The row's verdict: the owed bound with the 2 % that noise is granted.
+ordered_json judge(const claim& row, const std::vector<sample>& samples) {
+  const auto ns = column(samples, [](const sample& one) { return 1e9 / one.iops; });
+  const auto above =
+      column(samples, [](const sample& one) { return 1e9 / one.iops - one.echo_ns; });
+  const double above_ns = median_of(above);
+  const double million_iops = 1e3 / median_of(ns);
+  ordered_json out;
+  out["row"] = row.name;
+  out["ping_pong_cycles"] =
+      median_of(column(samples, [](const sample& one) { return one.ping_pong_cycles; }));
+  out["echo_ns"] = median_of(column(samples, [](const sample& one) { return one.echo_ns; }));
+  out["ns_per_io"] = median_of(ns);
+  out["spread_ns"] = spread_of(ns);
+  out["above_echo_ns"] = above_ns;
+  out["million_iops"] = million_iops;
+  out["cycles_per_io"] =
+      median_of(column(samples, [](const sample& one) { return one.cycles_per_io; }));
+  if (row.above_echo_ns_max > 0) {
+    out["owed"] = fmt::format("echo + {} ns", row.above_echo_ns_max);
+    out["holds"] = above_ns <= row.above_echo_ns_max * 1.02;
+  } else if (row.million_iops_min > 0) {
+    out["owed"] = fmt::format(">= {} M IOPS", row.million_iops_min);
+    out["holds"] = million_iops >= row.million_iops_min * 0.98;
+  }
+  return out;
+}
+
+void print_row(const ordered_json& row) {
+  fmt::print("{:<32} {:>7.0f} {:>8.1f} {:>9.1f} {:>7.1f} {:>9.1f} {:>8.2f}  {:<14} {}\n",
+             row["row"].get<std::string>(), row["ping_pong_cycles"].get<double>(),
+             row["echo_ns"].get<double>(), row["ns_per_io"].get<double>(),
+             row["spread_ns"].get<double>(), row["above_echo_ns"].get<double>(),
+             row["million_iops"].get<double>(), row.value("owed", "-"),
+             row.contains("holds") ? (row["holds"].get<bool>() ? "holds" : "SHORT") : "");
+  std::fflush(stdout);
+}
+
+int run(int argc, char** argv) {
+  settings asked;
+  CLI::App program{"End to end over vfio-user against the bare echo"};
+  program.add_option("--runnel", asked.runnel, "the binary to measure")->required();
+  program.add_option("--json", asked.json_file, "also write the rows there");
+  program.add_option("--rounds", asked.rounds, "interleaved rounds per row")->capture_default_str();
+  program.add_option("--time", asked.seconds, "seconds per run")->capture_default_str();
+  CLI11_PARSE(program, argc, argv);
+
+  const auto cores = allowed_cores();
+  if (!cores || cores->size() < 2) {
+    fmt::print(stderr, "end_to_end: two cores are needed\n");
+    return 1;
+  }
+  ordered_json rows = ordered_json::array();
+  fmt::print("{:<32} {:>7} {:>8} {:>9} {:>7} {:>9} {:>8}  {:<14} verdict\n", "vfio-user, 4 KiB",
+             "line cy", "echo ns", "ns/I-O", "+-", "above", "M IOPS", "owed");
+  for (const claim& row : claims) {
+    rows.push_back(judge(row, measure(asked, row, {raw(cores->back()), raw(cores->front())})));
+    print_row(rows.back());
+  }
+  if (!asked.json_file.empty()) {
+    std::ofstream{asked.json_file} << rows.dump(2) << '\n';
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace runnel::bench
+
+int main(int argc, char** argv) {
+  return runnel::bench::run(argc, argv);
+}
