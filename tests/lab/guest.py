@@ -1,0 +1,111 @@
+"""A guest in QEMU, without hardware virtualisation: starts it, bounds it, reads its report."""
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import debian
+
+DEADLINE_S = 300
+VIRTUAL_CPUS = 2
+MEMORY = "1G"
+# On a busy host the kernel's one look at the timer comes too early, and it would panic.
+KERNEL_PARAMETERS = "console=ttyS0 quiet panic=-1 no_timer_check"
+# QEMU's own account of what it does with the device, kept beside the console.
+TRACED = ("vfio_user*", "vfio_region_write", "vfio_region_mmap", "vfio_msix_enable")
+
+
+@dataclass
+class boot_report:
+    """What a guest said on its second serial port, in the form that guest_init.sh describes."""
+
+    facts: dict[str, list[str]] = field(default_factory=dict)  # every value given under a name
+    texts: dict[str, str] = field(default_factory=dict)
+    trace: str = ""  # what QEMU did with the device meanwhile, an event per line
+
+    def fact(self, name: str) -> str:
+        """The last value given under a name; empty when it was never given."""
+        return self.facts.get(name, [""])[-1]
+
+
+def parse_report(text: str) -> boot_report:
+    report = boot_report()
+    block: str | None = None
+    lines: list[str] = []
+    for line in text.splitlines():
+        name, _, value = line.partition(" ")
+        if block is not None:
+            if line == f"end {block}":
+                report.texts[block] = "\n".join(lines)
+                block = None
+            else:
+                lines.append(line)
+        elif name == "begin":
+            block, lines = value, []
+        elif name:
+            report.facts.setdefault(name, []).append(value)
+    return report
+
+
+def vfio_user_device(socket: Path) -> list[str]:
+    """QEMU's words for the device that another process serves on `socket`."""
+    device = {"driver": "vfio-user-pci", "socket": {"type": "unix", "path": str(socket)}}
+    return ["-device", json.dumps(device)]
+
+
+@dataclass
+class virtual_machine:
+    """One boot of the guest tree's kernel with our init, in a folder that gets its logs."""
+
+    emulator: Path  # tree that QEMU is run from
+    kernel: Path
+    initramfs: Path
+    folder: Path
+
+    def boot(self, device: list[str], parameters: str = "") -> boot_report:
+        """Runs the guest with one more device until it powers off.
+
+        @error lab_error: it did not end within DEADLINE_S, QEMU failed, or it reported a failure
+        """
+        command = self._command(device, parameters)
+        with open(self.folder / "qemu.log", "wb") as log:
+            try:
+                status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                        env=self._environment(), timeout=DEADLINE_S,
+                                        check=False).returncode
+            except subprocess.TimeoutExpired:
+                raise debian.lab_error(f"the guest did not end within {DEADLINE_S} s") from None
+        if status != 0:
+            words = (self.folder / "qemu.log").read_text(errors="replace").splitlines()
+            raise debian.lab_error(f"QEMU exited {status}: {words[-1] if words else 'no output'}")
+        report = parse_report((self.folder / "report").read_text(errors="replace"))
+        report.trace = (self.folder / "trace").read_text(errors="replace")
+        if "finished" not in report.facts:
+            raise debian.lab_error(f"the guest failed: {report.fact('failed') or 'no last word'}")
+        return report
+
+    def _command(self, device: list[str], parameters: str) -> list[str]:
+        share = self.emulator / "usr/share"
+        traces = [word for event in TRACED for word in ("-trace", event)]
+        return [
+            *debian.loader(self.emulator), str(self.emulator / "usr/bin/qemu-system-x86_64"),
+            "-L", str(share / "qemu"), "-L", str(share / "seabios"),
+            "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-nic", "none",
+            "-no-reboot", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(VIRTUAL_CPUS),
+            "-m", MEMORY, "-machine", "q35,memory-backend=memory",
+            # A device in another process reaches the guest's memory only if it is shared.
+            "-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on",
+            "-serial", f"file:{self.folder / 'console'}",
+            "-serial", f"file:{self.folder / 'report'}",
+            "-chardev", f"file,id=firmware,path={self.folder / 'firmware'}",
+            "-device", "isa-debugcon,iobase=0x402,chardev=firmware",
+            *traces, "-D", str(self.folder / "trace"),
+            "-kernel", str(self.kernel), "-initrd", str(self.initramfs),
+            "-append", f"{KERNEL_PARAMETERS} {parameters}", *device,
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        modules = self.emulator / "usr/lib/x86_64-linux-gnu/qemu"
+        return {**os.environ, "QEMU_MODULE_DIR": str(modules)}

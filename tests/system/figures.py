@@ -1,0 +1,51 @@
+"""What perf and identify print: whole, plausible, and measured without touching the heap."""
+
+import json
+
+import program
+
+MIB = 1 << 20
+
+
+class figures(program.program_case):
+    def perf(self, *words: object) -> dict:
+        done = self.succeed("perf", *words, "--time", "1", "--warmup", "0.2", "--json")
+        return json.loads(done.out)
+
+    def test_perf_says_what_it_measured(self) -> None:
+        got = self.perf("null:1M")
+        self.assertGreater(got["iops"], 0)
+        self.assertGreater(got["bytes_per_second"], 0)
+        self.assertEqual(got["errors"], 0)
+        percentiles = ["min", "p50", "p90", "p99", "p99_9", "p99_99", "max"]
+        latencies = [got["latency_ns"][name] for name in percentiles]
+        self.assertEqual(latencies, sorted(latencies))
+        self.assertTrue(all(isinstance(value, int) for value in latencies))
+        self.assertTrue({"mean", "resolution"} <= got["latency_ns"].keys())
+        self.assertIn("cpu_cycles_per_io", got)
+
+    def test_nothing_is_allocated_at_any_depth(self) -> None:
+        self.serve("a.sock", "ram:16M")
+        for depth in (1, 32, 128):
+            for words in ([], ["--raw"], ["--rw", "randrw"]):
+                got = self.perf(self.at("a.sock"), "--depth", depth, *words)
+                self.assertEqual(got["heap_allocations"], 0, f"depth {depth} {words}")
+                self.assertEqual(got["errors"], 0)
+
+    def test_what_was_written_is_what_is_read(self) -> None:
+        self.serve("a.sock", "ram:4M")
+        got = self.perf(self.at("a.sock"), "--depth", 16, "--rw", "randrw", "--verify")
+        self.assertEqual(got["errors"], 0)
+
+    def test_an_open_loop_keeps_its_rate(self) -> None:
+        got = self.perf("null:1M", "--rate", 10000)
+        self.assertAlmostEqual(got["iops"], 10000, delta=1000)
+
+    def test_identify_tells_sizes(self) -> None:
+        self.serve("a.sock", "ram:8M", "ram:8M?block_size=4096")
+        got = json.loads(self.succeed("identify", self.at("a.sock"), "--json").out)
+        sizes = [namespace["nsze"] for namespace in got["namespaces"]]
+        self.assertEqual(sizes, [8 * MIB // 512, 8 * MIB // 4096])
+
+    def test_the_version_is_printed(self) -> None:
+        self.assertRegex(self.succeed("--version").out.decode(), r"^runnel \d+\.\d+\.\d+\n$")

@@ -1,0 +1,47 @@
+"""Targets and clients come, go and die without harm to the other side."""
+
+import signal
+
+import program
+
+
+class lifetime(program.program_case):
+    def test_the_first_line_is_the_only_one(self) -> None:
+        target = self.serve("a.sock", "null:1M")
+        done = target.end()
+        self.assertEqual(done.status, 0)
+        self.assertEqual(done.out.count(b"\n"), 1)
+
+    def test_an_idle_target_ends_on_sigterm_and_sigint(self) -> None:
+        for how in (signal.SIGTERM, signal.SIGINT):
+            self.assertEqual(self.serve("a.sock", "null:1M").end(how).status, 0)
+            self.assertFalse((self.folder / "a.sock").exists(), "it left its socket behind")
+
+    def test_a_target_ends_under_load(self) -> None:
+        target = self.serve("a.sock", "ram:16M")
+        load = self._load(target)
+        self.assertEqual(target.end().status, 0)
+        load.process.wait(timeout=program.END_SECONDS_MAX)
+        self.assertEqual(load.process.returncode, 1)
+        self.assertEqual(load.errors().count("\n"), 1, load.errors())
+
+    def test_clients_come_one_after_another(self) -> None:
+        self.serve("a.sock", "ram:1M")
+        for _ in range(5):
+            self.succeed("identify", self.at("a.sock"))
+
+    def test_a_client_that_is_killed_leaves_room_for_the_next(self) -> None:
+        target = self.serve("a.sock", "ram:16M")
+        load = self._load(target)
+        load.end(signal.SIGKILL)
+        self.succeed("identify", self.at("a.sock"))
+        self.assertEqual(target.end().status, 0)
+
+    def _load(self, target: program.started) -> program.started:
+        """A client in full swing: its memory has been mapped by the target, besides its own."""
+        before = program.memfds_mapped(target.process.pid)
+        load = self.start("perf", self.at("a.sock"), "--depth", "32", "--time", "30")
+        program.await_condition(
+            lambda: program.memfds_mapped(target.process.pid) > before, "the client's memory"
+        )
+        return load

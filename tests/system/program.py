@@ -1,0 +1,131 @@
+"""The `runnel` program as its user meets it: started, read and ended by deadlines."""
+
+import os
+import selectors
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+RUN_SECONDS_MAX = 60.0
+READY_SECONDS_MAX = 10.0
+END_SECONDS_MAX = 10.0
+
+binary = Path("runnel")  # set by run.py
+
+
+@dataclass(frozen=True)
+class finished:
+    status: int
+    out: bytes
+    err: str
+    seconds: float
+
+
+def run(*words: object, feed: bytes | None = None, under: tuple[str, ...] = ()) -> finished:
+    """Runs one command to its end. @param under a command line to run it with, as `prlimit ...`"""
+    start = time.monotonic()
+    done = subprocess.run(
+        [*under, str(binary), *map(str, words)],
+        input=feed, stdin=subprocess.DEVNULL if feed is None else None,
+        capture_output=True, check=False, timeout=RUN_SECONDS_MAX,
+    )
+    seconds = time.monotonic() - start
+    return finished(done.returncode, done.stdout, done.stderr.decode(errors="replace"), seconds)
+
+
+def await_condition(holds: Callable[[], bool], what: str) -> None:
+    """Asks again and again, with a pause in between, until it holds or the time is over."""
+    end = time.monotonic() + READY_SECONDS_MAX
+    while not holds():
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {READY_SECONDS_MAX} s for {what}")
+        time.sleep(0.01)
+
+
+def memfds_mapped(pid: int) -> int:
+    return Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").count("/memfd:")
+
+
+class started:
+    """A command that runs on: what it prints is read as it comes."""
+
+    def __init__(self, *words: object) -> None:
+        self._err = tempfile.TemporaryFile()
+        self._out = b""
+        self.process = subprocess.Popen(
+            [str(binary), *map(str, words)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._err,
+        )
+
+    def line(self, seconds_max: float = READY_SECONDS_MAX) -> str:
+        """The first line of standard output, waited for until it is whole."""
+        assert self.process.stdout is not None
+        end = time.monotonic() + seconds_max
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            while b"\n" not in self._out:
+                if not selector.select(max(0.0, end - time.monotonic())):
+                    raise AssertionError(f"no line after {seconds_max} s: {self.errors()}")
+                piece = os.read(self.process.stdout.fileno(), 65536)
+                if not piece:
+                    raise AssertionError(f"ended without a line: {self.errors()}")
+                self._out += piece
+        return self._out.split(b"\n")[0].decode()
+
+    def errors(self) -> str:
+        self._err.seek(0)
+        return self._err.read().decode(errors="replace")
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> finished:
+        """Sends a signal and waits for the end."""
+        start = time.monotonic()
+        self.process.send_signal(how)
+        rest, _ = self.process.communicate(timeout=END_SECONDS_MAX)
+        seconds = time.monotonic() - start
+        return finished(self.process.returncode, self._out + rest, self.errors(), seconds)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+        self._err.close()
+
+
+class program_case(unittest.TestCase):
+    """A test with a folder of its own and targets that end with it."""
+
+    def setUp(self) -> None:
+        scratch = tempfile.TemporaryDirectory(prefix="runnel-")
+        self.addCleanup(scratch.cleanup)
+        self.folder = Path(scratch.name)
+
+    def random_file(self, name: str, size: int) -> Path:
+        path = self.folder / name
+        path.write_bytes(os.urandom(size))
+        return path
+
+    def start(self, *words: object) -> started:
+        command = started(*words)
+        self.addCleanup(command.close)
+        return command
+
+    def serve(self, socket: str, *namespaces: str, options: tuple[str, ...] = ()) -> started:
+        """A target that accepts. Its first line is checked here for every test."""
+        named = [word for namespace in namespaces for word in ("--namespace", namespace)]
+        target = self.start("target", "--listen", self.at(socket), *named, *options)
+        line = target.line()
+        self.assertTrue(line.startswith("ready "), line)
+        return target
+
+    def at(self, socket: str) -> str:
+        return f"vfio-user:{self.folder / socket}"
+
+    def succeed(self, *words: object, feed: bytes | None = None) -> finished:
+        done = run(*words, feed=feed)
+        self.assertEqual(done.status, 0, done.err)
+        return done

@@ -1,0 +1,56 @@
+#!/usr/bin/python3
+"""Runs the whole-program tests, a TAP line each.  usage: run.py RUNNEL [CASE...]"""
+
+import os
+import sys
+import unittest
+from pathlib import Path
+
+import data
+import figures
+import lifetime
+import misuse
+import program
+
+
+class tap_result(unittest.TestResult):
+    def __init__(self) -> None:
+        super().__init__()
+        self.failed = False
+
+    def _say(self, test: unittest.TestCase, good: bool, why: str = "") -> None:
+        self.failed |= not good
+        name = test.id().rpartition(".test_")[2]
+        print(f"{'ok' if good else 'not ok'} {self.testsRun} - {name}", flush=True)
+        print(why, end="", file=sys.stderr)  # which meson shows, as it does not TAP's comments
+
+    def addSuccess(self, test: unittest.TestCase) -> None:
+        self._say(test, True)
+
+    def addFailure(self, test: unittest.TestCase, err) -> None:
+        self._say(test, False, self._exc_info_to_string(err, test))
+
+    addError = addFailure
+
+
+def main() -> int:
+    program.binary = Path(sys.argv[1]).resolve()
+    os.environ["LC_ALL"] = "C.UTF-8"
+    loader = unittest.TestLoader()
+    suites = [loader.loadTestsFromModule(module) for module in (misuse, data, lifetime, figures)]
+    wanted = sys.argv[2:]
+    tests = [
+        test
+        for suite in suites
+        for group in suite
+        for test in group
+        if not wanted or any(name in test.id() for name in wanted)
+    ]
+    print(f"1..{len(tests)}", flush=True)
+    result = tap_result()
+    unittest.TestSuite(tests).run(result)
+    return 1 if result.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+#!/usr/bin/python3
+"""Includes point down only: mempool <- drivers <- runtime <- apps, bench; tests may see all.
+
+A `_test.cc`, and a `_rig.h` that several of them share, may also include tests/sim; nothing else
+may include a rig. DPDK's headers are seen by drivers/ethdev alone.
+"""
+
+import cpp
+import tree
+
+BELOW = {
+    "mempool": ["mempool"],
+    "drivers": ["mempool", "drivers"],
+    "runtime": ["mempool", "drivers", "runtime"],
+    "apps": ["mempool", "drivers", "runtime", "apps"],
+    "bench": ["mempool", "drivers", "runtime", "apps", "bench"],
+    "tests": ["mempool", "drivers", "runtime", "apps", "bench", "tests"],
+}
+
+
+def _allowed(path: str, target: str) -> bool:
+    room, below = path.split("/")[0], target.split("/")[0]
+    is_test = path.endswith(("_test.cc", "_rig.h")) or room == "tests"
+    if target.startswith("tests/sim/") and is_test:
+        return True
+    if target.endswith("_rig.h") and not is_test:
+        return False
+    return below in BELOW.get(room, [])
+
+
+def find(files: tree.Tree) -> list[str]:
+    findings = []
+    for path, text in files.items():
+        if not tree.is_cpp(path):
+            continue
+        for line, quote, target in cpp.includes(text):
+            place = f"{path}:{line}"
+            if quote == '"' and target not in files:
+                findings.append(f"{place}: {target} is no file of the project (paths from root)")
+            elif quote == '"' and not _allowed(path, target):
+                findings.append(f"{place}: {path.split('/')[0]} may not include {target}")
+            elif target.startswith("rte_") and not path.startswith("drivers/ethdev/"):
+                findings.append(f"{place}: only drivers/ethdev may include <{target}>")
+    return findings
+
+
+def _pair(path: str, include: str) -> tree.Tree:
+    return {path: f"#include {include}\n", include.strip('"'): ""}
+
+
+if __name__ == "__main__":
+    tree.run(
+        "includes point down the arrow",
+        find,
+        planted={
+            "mempool including drivers": _pair("mempool/a.h", '"drivers/b.h"'),
+            "drivers including runtime": _pair("drivers/x/a.cc", '"runtime/b.h"'),
+            "runtime including apps": _pair("runtime/a.h", '"apps/b.h"'),
+            "a product file including tests/sim": _pair("drivers/a.cc", '"tests/sim/b.h"'),
+            "a product file including a rig": _pair("drivers/a.cc", '"drivers/b_rig.h"'),
+            "a unit test including a room above": _pair("drivers/a_test.cc", '"runtime/b.h"'),
+            "a path that is not from root": {"mempool/a.cc": '#include "a.h"\n', "mempool/a.h": ""},
+            "DPDK outside drivers/ethdev": {"drivers/nvme/a.cc": "#include <rte_mbuf.h>\n"},
+        },
+        clean={
+            "apps including all below": _pair("apps/a.cc", '"mempool/b.h"'),
+            "a unit test including tests/sim": _pair("drivers/a_test.cc", '"tests/sim/b.h"'),
+            "a rig including tests/sim": _pair("drivers/a_rig.h", '"tests/sim/b.h"'),
+            "a unit test including a rig": _pair("drivers/a_test.cc", '"drivers/b_rig.h"'),
+            "DPDK in drivers/ethdev": {"drivers/ethdev/a.cc": "#include <rte_mbuf.h>\n"},
+        },
+    )
