@@ -38,7 +38,7 @@ enum class block_status : std::uint16_t {
 /// Borrowed memory. Stays valid and untouched from submit until the completion.
 struct segment {
   std::byte* address = nullptr;
-  std::size_t length = 0;  // bytes; any split that adds up to whole blocks
+  std::size_t length = 0;          // bytes; any split that adds up to whole blocks
   const region* memory = nullptr;  // the region that holds it; devices with DMA translate by it
 };
 
@@ -49,15 +49,15 @@ enum class block_state : std::uint8_t {
 };
 
 struct block_request {
-  std::uint64_t tag = 0;  // the caller's, handed back by the completion
+  std::uint64_t tag = 0;              // the caller's, handed back by the completion
   const segment* segments = nullptr;  // the array is needed during submit only
   std::uint32_t segment_count = 0;
   std::uint32_t blocks = 0;  // 0 with flush
   lba first{};
   block_op op = block_op::read;
-  bool force_unit_access = false;  // write: durable before it completes
-  block_state state = block_state::pending;       // set by submit
-  block_status status = block_status::success;    // set by submit when `done`
+  bool force_unit_access = false;               // write: durable before it completes
+  block_state state = block_state::pending;     // set by submit
+  block_status status = block_status::success;  // set by submit when `done`
 };
 
 struct block_completion {
@@ -86,15 +86,15 @@ class block_queue {
 };
 
 struct block_info {
-  std::string address;                   // as the user gave it
-  std::uint32_t block_bytes = 512;       // power of two
+  std::string address;              // as the user gave it
+  std::uint32_t block_bytes = 512;  // power of two
   std::uint64_t block_count = 0;
   std::uint32_t transfer_bytes_max = 0;  // what one request may carry; larger is refused by status
   std::uint32_t queue_depth_max = 0;
   std::uint32_t queue_count_max = 1;
-  bool volatile_cache = false;           // writes need flush or FUA to be durable
-  bool device_reads_memory = false;      // true: regions must be mapped before use (DMA)
-  std::string note;                      // what could not be had and was replaced; often empty
+  bool volatile_cache = false;       // writes need flush or FUA to be durable
+  bool device_reads_memory = false;  // true: regions must be mapped before use (DMA)
+  std::string note;                  // what could not be had and was replaced; often empty
 };
 
 /// Names a started control operation. Its result is taken once.
@@ -130,10 +130,20 @@ class block_device {
   [[nodiscard]] virtual int event_fd() const noexcept;
 };
 
-inline result<ticket> block_device::map(const region&) noexcept { return ticket{0}; }
-inline result<ticket> block_device::unmap(const region&) noexcept { return ticket{0}; }
-inline std::optional<result<>> block_device::take(ticket) noexcept { return result<>{}; }
-inline instant block_device::advance(instant) noexcept { return never; }
-inline int block_device::event_fd() const noexcept { return -1; }
+inline result<ticket> block_device::map(const region&) noexcept {
+  return ticket{0};
+}
+inline result<ticket> block_device::unmap(const region&) noexcept {
+  return ticket{0};
+}
+inline std::optional<result<>> block_device::take(ticket) noexcept {
+  return result<>{};
+}
+inline instant block_device::advance(instant) noexcept {
+  return never;
+}
+inline int block_device::event_fd() const noexcept {
+  return -1;
+}
 
 }  // namespace runnel

@@ -33,16 +33,24 @@ inline void write_once(T& word, T value) noexcept {
 }
 
 /// Later loads see what the device wrote before the flag just read. x86: loads are ordered.
-inline void dma_rmb() noexcept { std::atomic_thread_fence(std::memory_order_acquire); }
+inline void dma_rmb() noexcept {
+  std::atomic_thread_fence(std::memory_order_acquire);
+}
 
 /// Earlier stores reach memory before the store (doorbell, phase) that follows. x86: stores are
 /// ordered among themselves.
-inline void dma_wmb() noexcept { std::atomic_thread_fence(std::memory_order_release); }
+inline void dma_wmb() noexcept {
+  std::atomic_thread_fence(std::memory_order_release);
+}
 
 /// Full fence: earlier stores are visible before later loads.
-inline void dma_mb() noexcept { std::atomic_thread_fence(std::memory_order_seq_cst); }
+inline void dma_mb() noexcept {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+}
 
 /// Tells the core that this is a spin loop.
-inline void cpu_pause() noexcept { __builtin_ia32_pause(); }
+inline void cpu_pause() noexcept {
+  __builtin_ia32_pause();
+}
 
 }  // namespace runnel

@@ -99,8 +99,8 @@ class disk final : public block_device {
         content_(block_bytes * block_count) {}
 
   mode how = mode::in_place;
-  std::uint32_t room = 1U << 20U;                 // requests taken from here on; each takes one
-  std::size_t may_finish = 1U << 20U;             // delayed requests that may finish from here on
+  std::uint32_t room = 1U << 20U;               // requests taken from here on; each takes one
+  std::size_t may_finish = 1U << 20U;           // delayed requests that may finish from here on
   block_status status = block_status::success;  // of all requests
   std::uint64_t flushes = 0;
   std::uint64_t forced_writes = 0;
