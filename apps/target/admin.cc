@@ -43,11 +43,26 @@ void admin_queue::report(nvme::error_event what) noexcept {
 }
 
 std::uint32_t admin_queue::serve() noexcept {
-  if (!queues_.admin_served() ||
-      queues_.admin().answers().room(1, io_.counters().wrong_doorbells) == 0) {
-    return 0;  // out of reach for now, or the host does not read its answers
+  if (!queues_.admin_served()) {
+    return 0;  // out of reach for now
   }
-  return tell_event() || finish_deletion() || take_command() ? 1 : 0;
+  submission_queue& queue = queues_.admin();
+  std::uint64_t& wrong = io_.counters().wrong_doorbells;
+  const bool waiting = queue.waiting(wrong) != 0 && !deletion_;
+  if (!waiting && !deletion_ && !event_) [[likely]] {
+    return 0;
+  }
+  if (queue.answers().room(1, wrong) == 0) {
+    return 0;  // the host does not read its answers
+  }
+  if (tell_event() || finish_deletion()) {
+    return 1;
+  }
+  if (waiting) {
+    take_command();
+    return 1;
+  }
+  return 0;
 }
 
 bool admin_queue::tell_event() noexcept {
@@ -74,11 +89,8 @@ bool admin_queue::finish_deletion() noexcept {
   return true;
 }
 
-bool admin_queue::take_command() noexcept {
+void admin_queue::take_command() noexcept {
   submission_queue& queue = queues_.admin();
-  if (deletion_ || queue.waiting(io_.counters().wrong_doorbells) == 0) {
-    return false;
-  }
   std::array<command, 1> order{};
   queue.copy(order);
   queue.advance();
@@ -90,7 +102,6 @@ bool admin_queue::take_command() noexcept {
       queue.refuse(id, now->status);
     }
   }
-  return true;
 }
 
 std::optional<admin_queue::answer> admin_queue::execute(const command& order) noexcept {

@@ -54,7 +54,7 @@ class admin_queue {
 
   bool tell_event() noexcept;
   bool finish_deletion() noexcept;
-  bool take_command() noexcept;
+  void take_command() noexcept;
 
   [[nodiscard]] std::optional<answer> execute(const command& order) noexcept;
   [[nodiscard]] std::optional<answer> hold_event_request(const command& order) noexcept;

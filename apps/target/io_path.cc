@@ -51,7 +51,8 @@ io_path::io_path(queue_table& queues, const guest_memory& memory, std::span<name
       paths_{paths},
       memory_{memory},
       limits_{limits},
-      segments_(burst_max * segments_for(limits.transfer_bytes_max)) {}
+      segments_per_command_{segments_for(limits.transfer_bytes_max)},
+      segments_(burst_max * segments_per_command_) {}
 
 std::uint32_t io_path::fetch() noexcept {
   std::uint32_t taken = 0;
@@ -123,23 +124,22 @@ status_code io_path::judge(run& work, const submission_entry& command,
   block_request& request = work.requests[work.request_count];
   request.tag = command_tag{command.command_id, queue, epoch_}.pack();
   request.force_unit_access = false;
-  switch (static_cast<nvme::io_opcode>(command.opcode)) {
-    case nvme::io_opcode::read:
-      request.op = block_op::read;
-      return judge_transfer(work, request, command);
-    case nvme::io_opcode::write:
-      request.op = block_op::write;
-      request.force_unit_access =
-          limits_.write_through || (command.cdw12 & nvme::io_force_unit_access) != 0;
-      return judge_transfer(work, request, command);
-    case nvme::io_opcode::flush:
-      request.op = block_op::flush;
-      request.segment_count = 0;
-      request.blocks = 0;
-      return status_code::success;
-    default:
-      return status_code::invalid_opcode;
+  const auto opcode = static_cast<nvme::io_opcode>(command.opcode);
+  if (opcode == nvme::io_opcode::read) {
+    request.op = block_op::read;
+  } else if (opcode == nvme::io_opcode::write) {
+    request.op = block_op::write;
+    request.force_unit_access =
+        limits_.write_through || (command.cdw12 & nvme::io_force_unit_access) != 0;
+  } else if (opcode == nvme::io_opcode::flush) {
+    request.op = block_op::flush;
+    request.segment_count = 0;
+    request.blocks = 0;
+    return status_code::success;
+  } else {
+    return status_code::invalid_opcode;
   }
+  return judge_transfer(work, request, command);
 }
 
 status_code io_path::judge_transfer(run& work, block_request& request,
@@ -153,7 +153,7 @@ status_code io_path::judge_transfer(run& work, block_request& request,
   if (!range_within(first, blocks, work.path->block_count)) {
     return status_code::lba_out_of_range;
   }
-  const std::span<segment> out = std::span{segments_}.subspan(work.segment_count);
+  const std::span out{segments_.data() + work.segment_count, segments_per_command_};
   const access wanted = request.op == block_op::read ? access::write : access::read;
   const prp_segments found = walk_prp(
       memory_, {.prp1 = command.prp1, .prp2 = command.prp2, .bytes = bytes, .wanted = wanted}, out);
@@ -221,13 +221,12 @@ void io_path::account(const block_request& request, const namespace_path& path) 
 
 std::uint32_t io_path::collect() noexcept {
   std::uint32_t answered = 0;
-  std::array<block_completion, 32> finished;
   for (namespace_path& path : paths_) {
     if (path.in_flight == 0) {
       continue;
     }
-    const std::size_t count = path.queue->poll(finished);
-    for (const block_completion& completion : std::span{finished}.first(count)) {
+    const std::size_t count = path.queue->poll(finished_);
+    for (const block_completion& completion : std::span{finished_}.first(count)) {
       const command_tag tag = command_tag::unpack(completion.tag);
       submission_queue& queue = queues_.submission(tag.queue);
       queue.ended();

@@ -107,9 +107,11 @@ class io_path {
   std::uint32_t epoch_ = 0;                   // 0 or 1
   std::array<std::uint32_t, 2> in_flight_{};  // by the epoch of their fetching
   io_counters counters_;
-  // Of one burst; kept to spare their initialisation.
+  // Of one burst or one look at a device; kept to spare their initialisation.
   std::array<nvme::submission_entry, burst_max> commands_{};
   run run_;
+  std::array<block_completion, 32> finished_{};
+  std::size_t segments_per_command_;
   std::vector<segment> segments_;
 };
 

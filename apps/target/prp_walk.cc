@@ -105,8 +105,8 @@ status_code walk(memory_view& memory, const prp_transfer& transfer, segment_list
 
 }  // namespace
 
-prp_segments walk_prp(memory_view& memory, const prp_transfer& transfer,
-                      std::span<segment> out) noexcept {
+prp_segments walk_prp_pages(memory_view& memory, const prp_transfer& transfer,
+                            std::span<segment> out) noexcept {
   CHECK(transfer.bytes != 0);
   CHECK(out.size() >= segments_for(transfer.bytes));
   segment_list list{memory, transfer.wanted, out};

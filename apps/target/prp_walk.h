@@ -30,6 +30,10 @@ struct prp_segments {
   std::uint32_t count = 0;
 };
 
+/// The general case of `walk_prp`.
+[[nodiscard]] prp_segments walk_prp_pages(memory_view& memory, const prp_transfer& transfer,
+                                          std::span<segment> out) noexcept;
+
 /// Finds the memory of a transfer. Runs that adjoin become one segment. Entries of a list are
 /// copied once each, then judged.
 ///
@@ -38,7 +42,17 @@ struct prp_segments {
 ///         not allowed for this direction)
 /// @context  hot path; the work is bounded by the bytes, whatever the list holds
 /// @spec NVMe Base 2.0 §4.1.1
-[[nodiscard]] prp_segments walk_prp(memory_view& memory, const prp_transfer& transfer,
-                                    std::span<segment> out) noexcept;
+[[nodiscard]] inline prp_segments walk_prp(memory_view& memory, const prp_transfer& transfer,
+                                           std::span<segment> out) noexcept {
+  const std::uint64_t in_page = page_bytes - transfer.prp1 % page_bytes;
+  if (transfer.bytes <= in_page && transfer.prp1 % 4 == 0) [[likely]] {
+    const memory_run run = memory.find(iova{transfer.prp1}, transfer.bytes, transfer.wanted);
+    if (run.address != nullptr && run.bytes == transfer.bytes) [[likely]] {
+      out[0] = {run.address, static_cast<std::size_t>(transfer.bytes), run.memory};
+      return {nvme::status_code::success, 1};
+    }
+  }
+  return walk_prp_pages(memory, transfer, out);
+}
 
 }  // namespace runnel::target
