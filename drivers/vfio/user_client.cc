@@ -1,7 +1,9 @@
 #include "drivers/vfio/user_client.h"
 
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include <algorithm>
 #include <utility>
@@ -23,10 +25,16 @@ constexpr nanoseconds send_retry = std::chrono::microseconds{200};
 /// Posted messages are not answered, so they need no id of their own.
 constexpr std::uint16_t posted_id = 0;
 
-/// A touch beyond the end of a file raises SIGBUS, so the bytes must be there.
-[[nodiscard]] bool file_holds(int fd, std::uint64_t first, std::uint64_t bytes) noexcept {
+/// Whether the file is memory and has these bytes. Touching a page of a disk's file, or of one that
+/// a process provides, can wait; touching one beyond the end raises SIGBUS.
+[[nodiscard]] bool holds_in_memory(int fd, std::uint64_t first, std::uint64_t bytes) noexcept {
   struct stat status{};
-  return ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
+  struct statfs file_system{};
+  if (::fstat(fd, &status) != 0 || ::fstatfs(fd, &file_system) != 0) {
+    return false;
+  }
+  const auto kind = static_cast<std::uint64_t>(file_system.f_type);
+  return S_ISREG(status.st_mode) && (kind == TMPFS_MAGIC || kind == HUGETLBFS_MAGIC) &&
          range_within(first, bytes, static_cast<std::uint64_t>(status.st_size));
 }
 
@@ -118,7 +126,7 @@ std::span<std::byte> user_client::map_region(std::uint32_t index, std::uint64_t 
   });
   const auto first = checked_add(region.file_offset, offset);
   if (state_ != transport_state::ready || length == 0 || !offered || !reads_and_writes(region) ||
-      !first || !file_holds(region.fd, *first, length)) {
+      !first || !holds_in_memory(region.fd, *first, length)) {
     return {};
   }
   if (!guard_) {

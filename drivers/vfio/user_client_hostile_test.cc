@@ -3,11 +3,14 @@
 // the end every byte of an honest session is spoiled in turn. Run it under ASan.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/magic.h>
 #include <sys/eventfd.h>
+#include <sys/vfs.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -256,6 +259,22 @@ TEST_F(HostileFiles, AnOffsetThatWrapsIsNotMapped) {
 TEST_F(HostileFiles, WhatIsNotAFileIsNotMapped) {
   const unique_fd event{::eventfd(0, EFD_CLOEXEC)};
   bring_up_with(bar, {event.get()});
+  EXPECT_FALSE(mappable());
+}
+
+TEST_F(HostileFiles, AFileOnADiskIsNotMapped) {
+  const auto path = testing::TempDir() + "region_XXXXXX";
+  std::vector<char> name{path.c_str(), path.c_str() + path.size() + 1};
+  const unique_fd file{::mkostemp(name.data(), O_CLOEXEC)};
+  ASSERT_TRUE(file);
+  ::unlink(name.data());
+  ASSERT_EQ(::ftruncate(file.get(), 0x2000), 0);
+  struct statfs where{};
+  ASSERT_EQ(::fstatfs(file.get(), &where), 0);
+  if (where.f_type == TMPFS_MAGIC) {
+    GTEST_SKIP() << testing::TempDir() << " is in memory";
+  }
+  bring_up_with(bar, {file.get()});
   EXPECT_FALSE(mappable());
 }
 
