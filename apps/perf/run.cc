@@ -37,10 +37,15 @@ struct core_run {
   std::unique_ptr<session> work;
 };
 
+io::borrowed_io issue(const core_run& run, const planned_io& io, std::span<std::byte> data) {
+  io::disk& disk = run.device.on(run.index);
+  const lba first = run.work->block_of(io);
+  return io.is_write ? disk.write(first, data, run.memory) : disk.read(first, data, run.memory);
+}
+
 /// Keeps one I/O in flight: plans, awaits, reports, until the session is over.
 task<> worker(core_run& run, reactor& core, std::span<std::byte> data) {
   session& work = *run.work;
-  io::disk& disk = run.device.on(run.index);
   while (!work.finished()) {
     const std::optional<planned_io> io = work.plan(data);
     if (!io) {
@@ -58,13 +63,8 @@ task<> worker(core_run& run, reactor& core, std::span<std::byte> data) {
       }
     }
     const instant started = work.start_of(*io);
-    if (io->is_write) {
-      const result<> ended = co_await disk.write(work.block_of(*io), data, run.memory);
-      work.finish(*io, started, ended, data);
-    } else {
-      const result<> ended = co_await disk.read(work.block_of(*io), data, run.memory);
-      work.finish(*io, started, ended, data);
-    }
+    const result<> ended = co_await issue(run, *io, data);
+    work.finish(*io, started, ended, data);
   }
 }
 

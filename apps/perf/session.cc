@@ -98,7 +98,7 @@ instant session::start_of(const planned_io& io) const noexcept {
   return interval_.count() != 0 && phase_ != phase::fill ? io.intended : now();
 }
 
-void session::finish(const planned_io& io, instant started, result<> ended,
+void session::finish(const planned_io& io, instant started, const result<>& ended,
                      std::span<const std::byte> data) noexcept {
   const instant when = now();
   --in_flight_;

@@ -46,7 +46,7 @@ class session {
   [[nodiscard]] instant start_of(const planned_io& io) const noexcept;
 
   /// An I/O ended.
-  void finish(const planned_io& io, instant started, result<> ended,
+  void finish(const planned_io& io, instant started, const result<>& ended,
               std::span<const std::byte> data) noexcept;
 
   /// A planned I/O is not made after all.

@@ -9,6 +9,7 @@
 #include "drivers/nvme/doorbell.h"
 #include "drivers/nvme/spec.h"
 #include "mempool/base/check.h"
+#include "mempool/base/prefetch.h"
 
 // The two rings of a queue pair, as the admin queue and the I/O queues both use them.
 namespace runnel::nvme {
@@ -17,6 +18,7 @@ namespace runnel::nvme {
 /// outstanding than the ring has slots but one, so the head is nothing we need to know.
 class submission_ring {
  public:
+  static constexpr std::uint32_t prefetch_distance = 4;
   submission_ring() noexcept = default;
   /// @param entries  zeroed memory the device reads, borrowed
   submission_ring(std::span<submission_entry> entries, doorbell bell) noexcept
@@ -34,6 +36,7 @@ class submission_ring {
     tail_ += count;
     tail_ -= tail_ < size_ ? 0 : size_;
     unpublished_ += count;
+    prefetch_to_write(&slot(prefetch_distance));
   }
   [[nodiscard]] std::uint32_t unpublished() const noexcept { return unpublished_; }
 

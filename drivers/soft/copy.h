@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "mempool/base/bits.h"
+#include "mempool/base/prefetch.h"
 
 // Copies for blocks of a disk in memory: hundreds of bytes to some kilobytes, one side cold. Plain
 // AVX2 loops, because the C library takes `rep movsb` from 2 KiB on, which starts slowly.
@@ -62,16 +63,15 @@ inline void finish_streaming() noexcept {
 inline constexpr std::size_t prefetch_bytes = 512;
 
 /// Has the first lines of a block on their way while something else is copied; once it sees the
-/// pattern, the processor's own prefetcher brings the rest. Assembly, because g++ 12 deletes calls
-/// of functions that do nothing but __builtin_prefetch.
-inline void prefetch_to_read(const std::byte* block) noexcept {
+/// pattern, the processor's own prefetcher brings the rest.
+inline void prefetch_block_to_read(const std::byte* block) noexcept {
   for (std::size_t line = 0; line < prefetch_bytes; line += cache_line_bytes) {
-    asm volatile("prefetcht0 %0" : : "m"(block[line]));
+    prefetch_to_read(block + line);
   }
 }
-inline void prefetch_to_write(const std::byte* block) noexcept {
+inline void prefetch_block_to_write(const std::byte* block) noexcept {
   for (std::size_t line = 0; line < prefetch_bytes; line += cache_line_bytes) {
-    asm volatile("prefetchw %0" : : "m"(block[line]));
+    prefetch_to_write(block + line);
   }
 }
 

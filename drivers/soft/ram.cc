@@ -55,9 +55,9 @@ class ram_medium {
 
   void prepare(const block_request& request) noexcept {
     if (request.op == block_op::read) {
-      prefetch_to_read(at(request.first));
+      prefetch_block_to_read(at(request.first));
     } else if (!stream_) {
-      prefetch_to_write(at(request.first));
+      prefetch_block_to_write(at(request.first));
     }
   }
 
