@@ -43,7 +43,7 @@ disk::disk(reactor& core, std::unique_ptr<block_queue> queue, const block_info& 
       slots_(queue->depth()),
       ticks_per_request_{ticks_of(options.deadline)},
       block_shift_{static_cast<unsigned>(std::countr_zero(info.block_bytes))},
-      publisher_{[](void* which) noexcept { static_cast<block_queue*>(which)->flush(); }, polled_},
+      publisher_{[](void* self) noexcept { static_cast<disk*>(self)->publish(); }, this},
       cancellable_{[](void* self, const gate& owner) noexcept {
                      static_cast<disk*>(self)->cancel_waits(owner);
                    },
@@ -93,13 +93,74 @@ std::uint32_t disk::poll() noexcept {
   return found;
 }
 
+/// A request that need not share its way to the device. @return whether the task waits
+bool disk::start_alone(block_wait& wait) noexcept {
+  if (!submit(wait)) [[unlikely]] {
+    let_wait_for_room(wait);
+    return true;
+  }
+  if (wait.request_.state == block_state::pending) {
+    core_.mark(publisher_);
+    return true;
+  }
+  if (core_.may_continue()) [[likely]] {
+    return false;
+  }
+  wait.go_on_next_turn();
+  return true;
+}
+
+/// @return false: refused
+bool disk::submit(block_wait& wait) noexcept {
+  const std::uint32_t index = take_slot(wait);
+  wait.request_.tag = index;
+  polled_->submit(std::span{&wait.request_, 1});
+  if (wait.request_.state != block_state::pending) {
+    free_slot(index);
+  }
+  return wait.request_.state != block_state::refused;
+}
+
+/// One call for all that have gathered. The copies sit side by side, as drivers want them.
+void disk::submit_burst() noexcept {
+  const std::uint32_t count = std::exchange(gathered_, 0);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    burst_[i] = gathering_[i]->request_;
+    burst_[i].tag = take_slot(*gathering_[i]);
+  }
+  polled_->submit(std::span{burst_}.first(count));
+  for (std::uint32_t i = 0; i < count; ++i) {
+    if (burst_[i].state == block_state::pending) [[likely]] {
+      continue;
+    }
+    block_wait& wait = *gathering_[i];
+    free_slot(static_cast<std::uint32_t>(burst_[i].tag));
+    if (burst_[i].state == block_state::refused) {
+      let_wait_for_room(wait);
+    } else {
+      wait.request_.status = burst_[i].status;
+      core_.ready(*wait.task_);
+    }
+  }
+}
+
+void disk::let_wait_for_room(block_wait& wait) noexcept {
+  wait.expires_ = tick_ + ticks_per_request_;
+  refused_.push_back(wait);
+}
+
+void disk::publish() noexcept {
+  if (gathered_ != 0) {
+    submit_burst();
+  }
+  polled_->flush();
+}
+
 void disk::complete(const block_completion& done) noexcept {
   const auto index = static_cast<std::uint32_t>(done.tag);
   CHECK(index < slots_.size());  // tags are ours: drivers validate what the device wrote
-  slot& freed = slots_[index];
-  block_wait* const wait = std::exchange(freed.wait, nullptr);
-  freed.next_free = std::exchange(free_, index);
-  --in_flight_;
+  block_wait* const wait = slots_[index].wait;
+  free_slot(index);
   if (wait == nullptr) [[unlikely]] {
     complete_orphan(index);
     return;
@@ -124,6 +185,8 @@ std::uint32_t disk::retry_refused() noexcept {
     (void)refused_.pop_front();
     if (first.request_.state == block_state::done) {
       core_.ready(*first.task_);
+    } else {
+      core_.mark(publisher_);
     }
     ++moved;
   }

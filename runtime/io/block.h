@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <concepts>
 #include <coroutine>
 #include <cstdint>
@@ -16,7 +17,9 @@
 #include "runtime/reactor.h"
 
 // What applications await. Below it a driver's queue is polled once per turn and published once
-// per turn; requests that finish in place never suspend their task.
+// per turn. A request to an idle device starts at once, and when it finishes in place its task
+// goes straight on; while others are in flight requests gather into bursts, because a call of a
+// driver through its interface is an indirect branch, and those are dear.
 namespace runnel::io {
 
 class disk;
@@ -28,14 +31,10 @@ enum class durability : std::uint8_t { cached, durable };
 /// One request of a task; made by `disk` and awaited at once. Lives in the task's frame.
 class block_wait : private list_hook<refused_tag> {
  public:
-  [[nodiscard]] bool await_ready() noexcept;
+  [[nodiscard]] bool await_ready() const noexcept { return false; }
+  /// @return whether the task waits
   template <std::derived_from<promise_base> Promise>
-  void await_suspend(std::coroutine_handle<Promise> task) noexcept {
-    task_ = &task.promise();
-    if (request_.state == block_state::done) [[unlikely]] {
-      go_on_next_turn();
-    }
-  }
+  bool await_suspend(std::coroutine_handle<Promise> task) noexcept;
 
  protected:
   block_wait(disk& owner, block_op op, lba first, durability wanted) noexcept;
@@ -91,6 +90,9 @@ class disk final {
  public:
   static constexpr nanoseconds deadline_period{100'000'000};
   static constexpr std::size_t completions_per_turn = 32;
+  /// Requests that gather before they are submitted, else at the end of the turn. As many as a
+  /// driver publishes together.
+  static constexpr std::uint32_t burst_max = 8;
 
   /// @context control thread; `attach` follows on the core
   disk(reactor& core, std::unique_ptr<block_queue> queue, const block_info& info,
@@ -161,8 +163,14 @@ class disk final {
   };
 
   [[nodiscard]] bool start(block_wait& wait) noexcept;
+  [[nodiscard]] bool start_alone(block_wait& wait) noexcept;
+  void gather(block_wait& wait) noexcept;
+  void submit_burst() noexcept;
   [[nodiscard]] bool submit(block_wait& wait) noexcept;
-  void take_slot(block_wait& wait) noexcept;
+  [[nodiscard]] std::uint32_t take_slot(block_wait& wait) noexcept;
+  void free_slot(std::uint32_t index) noexcept;
+  void let_wait_for_room(block_wait& wait) noexcept;
+  void publish() noexcept;
   void complete(const block_completion& done) noexcept;
   void complete_orphan(std::uint32_t index) noexcept;
   std::uint32_t poll() noexcept;
@@ -183,6 +191,8 @@ class disk final {
   std::vector<slot> slots_;
   std::uint32_t free_ = no_slot;  // stack of free slots, so the next one is warm
   std::uint32_t in_flight_ = 0;
+  std::uint32_t gathered_ = 0;
+  std::array<block_wait*, burst_max> gathering_{};  // empty but while tasks run
   std::uint32_t tick_ = 0;  // deadline periods since the start
   std::uint32_t ticks_per_request_;
   unsigned block_shift_;
@@ -193,6 +203,7 @@ class disk final {
   const block_info& info_;
   std::uint32_t depth_;
   std::uint32_t orphan_count_ = 0;
+  std::array<block_request, burst_max> burst_;  // kept to spare its initialisation
   std::vector<buffer> orphans_;         // by slot: memory the device may still reach
   std::unique_ptr<block_queue> queue_;  // last, so it is deleted before any orphan goes home
 };
@@ -204,7 +215,9 @@ inline block_wait::block_wait(disk& owner, block_op op, lba first, durability wa
   request_.force_unit_access = wanted == durability::durable;
 }
 
-inline bool block_wait::await_ready() noexcept {
+template <std::derived_from<promise_base> Promise>
+inline bool block_wait::await_suspend(std::coroutine_handle<Promise> task) noexcept {
+  task_ = &task.promise();
   return disk_.start(*this);
 }
 
@@ -247,38 +260,42 @@ inline result<buffer> owned_io::await_resume() noexcept {
   return std::move(buffer_);
 }
 
-/// @return whether the task goes on at once
+/// @return whether the task waits
 inline bool disk::start(block_wait& wait) noexcept {
-  if (free_ == no_slot || !refused_.empty()) [[unlikely]] {
-    wait.expires_ = tick_ + ticks_per_request_;
-    refused_.push_back(wait);
-    return false;
+  if (in_flight_ + gathered_ == 0 && refused_.empty()) {
+    return start_alone(wait);
   }
-  if (!submit(wait)) [[unlikely]] {
-    wait.expires_ = tick_ + ticks_per_request_;
-    refused_.push_back(wait);
-    return false;
+  if (in_flight_ + gathered_ < depth_ && refused_.empty()) [[likely]] {
+    gather(wait);
+  } else {
+    let_wait_for_room(wait);
   }
-  return wait.request_.state == block_state::done && core_.may_continue();
+  return true;
 }
 
-/// @return false: refused
-inline bool disk::submit(block_wait& wait) noexcept {
-  wait.request_.tag = free_;
-  polled_->submit(std::span{&wait.request_, 1});
-  if (wait.request_.state == block_state::pending) {
-    take_slot(wait);
+inline void disk::gather(block_wait& wait) noexcept {
+  gathering_[gathered_++] = &wait;
+  core_.mark(publisher_);
+  if (gathered_ == burst_max) {
+    submit_burst();
   }
-  return wait.request_.state != block_state::refused;
 }
 
-inline void disk::take_slot(block_wait& wait) noexcept {
-  slot& taken = slots_[free_];
+/// @return the slot's number, which is the request's tag. @pre one is free
+inline std::uint32_t disk::take_slot(block_wait& wait) noexcept {
+  const std::uint32_t index = free_;
+  slot& taken = slots_[index];
   free_ = taken.next_free;
   taken.wait = &wait;
   taken.expires = tick_ + ticks_per_request_;
   ++in_flight_;
-  core_.mark(publisher_);
+  return index;
+}
+
+inline void disk::free_slot(std::uint32_t index) noexcept {
+  slots_[index].wait = nullptr;
+  slots_[index].next_free = std::exchange(free_, index);
+  --in_flight_;
 }
 
 }  // namespace runnel::io

@@ -29,9 +29,11 @@ struct scripted_queue final : block_queue {
   std::deque<block_request> kept;
   std::vector<segment> segments;  // of the last request
   std::vector<block_completion> finished;
+  std::vector<std::size_t> bursts;  // requests of each call of submit
   int flushes = 0;
 
   void submit(std::span<block_request> requests) noexcept override {
+    bursts.push_back(requests.size());
     for (block_request& each : requests) {
       segments.assign(each.segments, each.segments + each.segment_count);
       if (mode == behaviour::refuse || kept.size() == room) {
@@ -79,11 +81,12 @@ struct DiskTest : testing::Test {
     ASSERT_TRUE(core.run_until([this] { return tasks.size() == 0; }));
     target->detach();
   }
-  void open(const disk_options& options) {
+  void open(const disk_options& options, std::uint32_t room = 8) {
     if (target) {
       target->detach();
     }
     auto made = std::make_unique<scripted_queue>();
+    made->room = room;
     queue = made.get();
     info.address = "scripted";
     info.block_bytes = block_bytes;
@@ -140,6 +143,47 @@ TEST_F(DiskTest, ARequestSaysWhatTheTaskAskedForAndIsPublishedOncePerTurn) {
   queue->finish_first();
   turns(1);
   EXPECT_EQ(ends, std::vector(3, success));
+  EXPECT_EQ(pool->free_count(), pool->count());
+}
+
+TEST_F(DiskTest, RequestsToABusyDeviceShareACall) {
+  open({}, 64);
+  for (std::uint64_t block = 0; block < 12; ++block) {
+    tasks.spawn(read_one(*target, pool->get(), lba{block}, ends));
+  }
+  turns(1);
+  EXPECT_EQ(queue->bursts, (std::vector<std::size_t>{1, disk::burst_max, 3}));
+  ASSERT_EQ(queue->kept.size(), 12U);
+  for (std::uint64_t block = 0; block < 12; ++block) {
+    EXPECT_EQ(queue->kept[block].first, lba{block}) << "in the order of the tasks";
+  }
+  for (int i = 0; i < 12; ++i) {
+    queue->finish_first();
+  }
+  turns(1);
+  EXPECT_EQ(ends, std::vector(12, success));
+}
+
+TEST_F(DiskTest, ABurstMayBeTakenInPartAndFinishInPart) {
+  for (std::uint64_t block = 0; block < 5; ++block) {
+    tasks.spawn(read_one(*target, pool->get(), lba{block}, ends));
+  }
+  queue->room = 3;  // less than it promised: two of the burst of four are refused
+  turns(1);
+  EXPECT_EQ(queue->kept.size(), 3U);
+  EXPECT_EQ(target->in_flight(), 3U);
+  queue->room = 8;
+  queue->mode = scripted_queue::behaviour::in_place;
+  turns(2);
+  EXPECT_EQ(ends, std::vector(2, success)) << "the refused ones went on when there was room";
+  tasks.spawn(read_one(*target, pool->get(), lba{9}, ends));
+  turns(2);
+  EXPECT_EQ(ends, std::vector(3, success)) << "done within a burst, though others are in flight";
+  for (int i = 0; i < 3; ++i) {
+    queue->finish_first();
+  }
+  turns(1);
+  EXPECT_EQ(ends, std::vector(6, success));
   EXPECT_EQ(pool->free_count(), pool->count());
 }
 
