@@ -62,11 +62,9 @@ bool raw_loop::prepare(block_request& request) noexcept {
       return false;
     }
     slot& next = slots_[free_.back()];
-    const auto io = work_.plan({next.data.address, next.data.length});
-    if (!io) {
+    if (!work_.plan(next.io, {next.data.address, next.data.length})) {
       return false;
     }
-    next.io = *io;
     planned_.push_back(free_.back());
     free_.pop_back();
   }

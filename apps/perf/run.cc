@@ -46,25 +46,25 @@ io::borrowed_io issue(const core_run& run, const planned_io& io, std::span<std::
 /// Keeps one I/O in flight: plans, awaits, reports, until the session is over.
 task<> worker(core_run& run, reactor& core, std::span<std::byte> data) {
   session& work = *run.work;
+  planned_io io;
   while (!work.finished()) {
-    const std::optional<planned_io> io = work.plan(data);
-    if (!io) {
+    if (!work.plan(io, data)) {
       const result<> waited = co_await core.yield();
       if (!waited) {
         co_return;
       }
       continue;
     }
-    if (io->intended > core.now()) {
-      const result<> slept = co_await core.sleep_until(io->intended);
+    if (io.intended > core.now()) {
+      const result<> slept = co_await core.sleep_until(io.intended);
       if (!slept || work.finished()) {
-        work.withdraw(*io);
+        work.withdraw(io);
         co_return;
       }
     }
-    const instant started = work.start_of(*io);
-    const result<> ended = co_await issue(run, *io, data);
-    work.finish(*io, started, ended, data);
+    const instant started = work.start_of(io);
+    const result<> ended = co_await issue(run, io, data);
+    work.finish(io, started, ended, data);
   }
 }
 

@@ -30,6 +30,7 @@ session::session(const options& asked, const block_info& device, const slot_rang
       core_{core},
       clock_{clock},
       precise_{asked.depth <= precise_depth_max || asked.rate != 0},
+      plain_{asked.rate == 0 && !asked.verify && !asked.touch},
       blocks_per_slot_{asked.io_bytes / device.block_bytes},
       slots_{slots},
       workload_{asked.rw, slots.count, 0, asked.seed + raw(core.core())},
@@ -49,11 +50,10 @@ session::session(const options& asked, const block_info& device, const slot_rang
   }
 }
 
-std::optional<planned_io> session::plan(std::span<std::byte> data) noexcept {
-  planned_io io;
+bool session::plan_other(planned_io& io, std::span<std::byte> data) noexcept {
   if (phase_ == phase::fill) {
     if (filled_ == slots_.count) {
-      return std::nullopt;
+      return false;
     }
     io.slot = slots_.first + filled_++;
     io.is_write = true;
@@ -61,11 +61,11 @@ std::optional<planned_io> session::plan(std::span<std::byte> data) noexcept {
   } else {
     pass_time(now());
     if (phase_ == phase::over) {
-      return std::nullopt;
+      return false;
     }
     const std::optional<io_choice> choice = choose();
     if (!choice) {
-      return std::nullopt;
+      return false;
     }
     io.slot = choice->slot;
     io.is_write = choice->is_write;
@@ -78,7 +78,7 @@ std::optional<planned_io> session::plan(std::span<std::byte> data) noexcept {
     verifier_->prepare_write(io.slot, data);
   }
   ++in_flight_;
-  return io;
+  return true;
 }
 
 /// With --verify an I/O must not race another on its slot: one on which nothing is under way.
@@ -94,13 +94,8 @@ std::optional<io_choice> session::choose() noexcept {
   return std::nullopt;
 }
 
-instant session::start_of(const planned_io& io) const noexcept {
-  return interval_.count() != 0 && phase_ != phase::fill ? io.intended : now();
-}
-
-void session::finish(const planned_io& io, instant started, const result<>& ended,
-                     std::span<const std::byte> data) noexcept {
-  const instant when = now();
+void session::finish_other(const planned_io& io, instant started, const result<>& ended,
+                           std::span<const std::byte> data, instant when) noexcept {
   --in_flight_;
   if (verifier_ != nullptr) {
     check(io, ended, data);
@@ -119,7 +114,6 @@ void session::finish(const planned_io& io, instant started, const result<>& ende
   }
   pass_time(when);
   if (phase_ == phase::measure) {
-    ++result_->ios;
     result_->latency.record(
         static_cast<std::uint64_t>(std::max<std::int64_t>(0, (when - started).count())));
   }
@@ -160,11 +154,8 @@ void session::count_error(error what) noexcept {
 
 core_result session::take_result() noexcept {
   CHECK(in_flight_ == 0);
+  result_->ios = result_->latency.count();
   return std::move(*result_);
-}
-
-instant session::now() const noexcept {
-  return precise_ ? clock_.now() : core_.now();
 }
 
 void session::enter(phase next, instant when) noexcept {

@@ -38,9 +38,9 @@ class session {
   session(const options& asked, const block_info& device, const slot_range& slots, reactor& core,
           const clock_source& clock);
 
-  /// The next I/O to start, with its data prepared in `data`; none: there is nothing more to start
-  /// now (`finished()` tells whether ever). Its intended start may lie in the future.
-  [[nodiscard]] std::optional<planned_io> plan(std::span<std::byte> data) noexcept;
+  /// The next I/O to start, with its data prepared in `data`. Its intended start may lie in the
+  /// future. @return false: there is nothing more to start now (`finished()` tells whether ever)
+  [[nodiscard]] bool plan(planned_io& io, std::span<std::byte> data) noexcept;
 
   /// When the I/O starts by its own clock; the intended start when there is a rate.
   [[nodiscard]] instant start_of(const planned_io& io) const noexcept;
@@ -64,7 +64,10 @@ class session {
  private:
   enum class phase : std::uint8_t { fill, warm_up, measure, over };
 
-  [[nodiscard]] instant now() const noexcept;
+  [[nodiscard]] bool plan_other(planned_io& io, std::span<std::byte> data) noexcept;
+  void finish_other(const planned_io& io, instant started, const result<>& ended,
+                    std::span<const std::byte> data, instant when) noexcept;
+  [[nodiscard]] instant now() const noexcept { return precise_ ? clock_.now() : core_.now(); }
   void enter(phase next, instant when) noexcept;
   void pass_time(instant when) noexcept;
   [[nodiscard]] std::optional<io_choice> choose() noexcept;
@@ -75,6 +78,7 @@ class session {
   reactor& core_;
   const clock_source& clock_;
   bool precise_;  // few I/Os in flight: read the clock for each, a burst has no common time
+  bool plain_;    // closed loop, data neither checked nor touched: what is measured is the device
   std::uint32_t blocks_per_slot_;
   slot_range slots_;
   workload workload_;
@@ -92,5 +96,35 @@ class session {
   std::uint64_t allocations_at_start_ = 0;
   std::unique_ptr<core_result> result_;
 };
+
+// What a plain I/O needs is inline: it is part of every figure.
+
+inline bool session::plan(planned_io& io, std::span<std::byte> data) noexcept {
+  if (!plain_ || now() >= phase_end_) [[unlikely]] {
+    return plan_other(io, data);
+  }
+  const io_choice choice = workload_.next();
+  io.slot = slots_.first + choice.slot;
+  io.is_write = choice.is_write;
+  ++in_flight_;
+  return true;
+}
+
+inline instant session::start_of(const planned_io& io) const noexcept {
+  return interval_.count() != 0 && phase_ != phase::fill ? io.intended : now();
+}
+
+inline void session::finish(const planned_io& io, instant started, const result<>& ended,
+                            std::span<const std::byte> data) noexcept {
+  const instant when = now();
+  if (!plain_ || !ended || when >= phase_end_) [[unlikely]] {
+    finish_other(io, started, ended, data, when);
+    return;
+  }
+  --in_flight_;
+  if (phase_ == phase::measure) [[likely]] {
+    result_->latency.record(static_cast<std::uint64_t>((when - started).count()));
+  }
+}
 
 }  // namespace runnel::perf

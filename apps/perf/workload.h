@@ -37,24 +37,16 @@ struct io_choice {
 class workload {
  public:
   workload(pattern rw, std::uint64_t slots, std::uint64_t first_slot, std::uint64_t seed) noexcept
-      : rw_{rw}, slots_{slots}, next_slot_{first_slot}, random_{seed} {}
+      : sequential_{rw == pattern::read || rw == pattern::write},
+        writes_{rw == pattern::write || rw == pattern::randwrite},
+        mixed_{rw == pattern::randrw},
+        slots_{slots},
+        next_slot_{first_slot},
+        random_{seed} {}
 
   io_choice next() noexcept {
-    switch (rw_) {
-      case pattern::randread:
-        return {.slot = random_.below(slots_), .is_write = false};
-      case pattern::randwrite:
-        return {.slot = random_.below(slots_), .is_write = true};
-      case pattern::randrw: {
-        const std::uint64_t slot = random_.below(slots_);
-        return {.slot = slot, .is_write = (random_.next() & 1U) != 0};
-      }
-      case pattern::read:
-        return {.slot = advance(), .is_write = false};
-      case pattern::write:
-        return {.slot = advance(), .is_write = true};
-    }
-    return {};
+    const std::uint64_t slot = sequential_ ? advance() : random_.below(slots_);
+    return {.slot = slot, .is_write = mixed_ ? (random_.next() & 1U) != 0 : writes_};
   }
 
  private:
@@ -64,7 +56,9 @@ class workload {
     return slot;
   }
 
-  pattern rw_;
+  bool sequential_;
+  bool writes_;
+  bool mixed_;
   std::uint64_t slots_;
   std::uint64_t next_slot_;
   random_stream random_;
