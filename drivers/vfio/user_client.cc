@@ -12,6 +12,7 @@
 #include "mempool/base/bits.h"
 #include "mempool/base/check.h"
 #include "mempool/base/checked.h"
+#include "mempool/base/units.h"
 
 namespace runnel::vfio {
 namespace {
@@ -25,16 +26,18 @@ constexpr nanoseconds send_retry = std::chrono::microseconds{200};
 /// Posted messages are not answered, so they need no id of their own.
 constexpr std::uint16_t posted_id = 0;
 
+constexpr std::uint64_t page_bytes = 4 * kib;
+
 /// Whether the file is memory and has these bytes. Touching a page of a disk's file, or of one that
-/// a process provides, can wait; touching one beyond the end raises SIGBUS.
+/// a process provides, can wait; touching one beyond the end raises SIGBUS. Huge pages are refused:
+/// regions are small, and a fault could only be repaired in whole ones.
 [[nodiscard]] bool holds_in_memory(int fd, std::uint64_t first, std::uint64_t bytes) noexcept {
   struct stat status{};
   struct statfs file_system{};
   if (::fstat(fd, &status) != 0 || ::fstatfs(fd, &file_system) != 0) {
     return false;
   }
-  const auto kind = static_cast<std::uint64_t>(file_system.f_type);
-  return S_ISREG(status.st_mode) && (kind == TMPFS_MAGIC || kind == HUGETLBFS_MAGIC) &&
+  return S_ISREG(status.st_mode) && file_system.f_type == TMPFS_MAGIC &&
          range_within(first, bytes, static_cast<std::uint64_t>(status.st_size));
 }
 
@@ -137,15 +140,16 @@ std::span<std::byte> user_client::map_region(std::uint32_t index, std::uint64_t 
   if (!guard_ || mapped_areas_.size() == vfio_user::sigbus_guard::ranges_max) {
     return {};  // messages reach it too, and cannot fault
   }
-  void* const address = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, region.fd,
+  const std::uint64_t mapped_bytes = align_up(length, page_bytes);  // faults come by the page
+  void* const address = ::mmap(nullptr, mapped_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, region.fd,
                                static_cast<off_t>(*first));
   if (address == MAP_FAILED) {
     return {};
   }
-  const std::span<std::byte> area{static_cast<std::byte*>(address), length};
+  const std::span<std::byte> area{static_cast<std::byte*>(address), mapped_bytes};
   guard_->cover(mapped_areas_.size(), area);
   mapped_areas_.push_back(area);
-  return area;
+  return area.first(length);
 }
 
 result<ticket> user_client::region_read(std::uint32_t index, std::uint64_t offset,

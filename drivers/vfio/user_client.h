@@ -161,7 +161,7 @@ class user_client final : public device_transport, public iommu_domain {
   std::uint32_t transfer_bytes_ = transfer_bytes_max;
   domain_limits limits_;
   dma_maps maps_;
-  std::vector<std::span<std::byte>> mapped_areas_;  // at most sigbus_guard::ranges_max
+  std::vector<std::span<std::byte>> mapped_areas_;  // whole pages; at most ranges_max
   std::optional<vfio_user::sigbus_guard> guard_;    // covers them; made with the first
 };
 

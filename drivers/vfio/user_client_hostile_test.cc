@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <linux/magic.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/vfs.h>
 
 #include <algorithm>
@@ -327,19 +328,42 @@ void handle(int, siginfo_t* info, void*) {
   }
 }
 
-TEST_F(HostileFiles, AFileThatShrinksUnderAMappingEndsTheConnectionOnly) {
-  bring_up_with(bar, {peer.bar_file.get()});
-  const auto area = client.map_region(0, 0x1000, 0x1000);
+/// Rings a doorbell there when the file has been cut off.
+void touch_after_the_end(std::span<std::byte> area, const unique_fd& file) {
   ASSERT_FALSE(area.empty());
   struct sigaction ours{};
   struct sigaction before{};
   ours.sa_sigaction = &handle;
   ours.sa_flags = SA_SIGINFO;
   ASSERT_EQ(::sigaction(SIGBUS, &ours, &before), 0);
-  ASSERT_EQ(::ftruncate(peer.bar_file.get(), 0), 0);
+  ASSERT_EQ(::ftruncate(file.get(), 0), 0);
   mmio_write<std::uint8_t>(area.data(), 1);
   ASSERT_EQ(::sigaction(SIGBUS, &before, nullptr), 0);
+}
+
+TEST_F(HostileFiles, AFileThatShrinksUnderAMappingEndsTheConnectionOnly) {
+  bring_up_with(bar, {peer.bar_file.get()});
+  touch_after_the_end(client.map_region(0, 0x1000, 0x1000), peer.bar_file);
   expect_gone(errc::device_gone);
+}
+
+TEST_F(HostileFiles, AnAreaThatIsNoWholePageMayShrinkToo) {
+  bar.size = 0x1040;
+  bring_up_with(bar, {peer.bar_file.get()});
+  const auto area = client.map_region(0, 0x1000, 0x40);
+  EXPECT_EQ(area.size(), 0x40U);
+  touch_after_the_end(area, peer.bar_file);
+  expect_gone(errc::device_gone);
+}
+
+TEST_F(HostileFiles, AFileOfHugePagesIsNotMapped) {
+  bar.size = 2 * mib;
+  const unique_fd file{::memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB)};
+  if (!file || ::ftruncate(file.get(), 2 * mib) != 0) {
+    GTEST_SKIP() << "this kernel has no huge pages";
+  }
+  bring_up_with(bar, {file.get()});
+  EXPECT_TRUE(client.map_region(0, 0, 0x1000).empty());
 }
 
 // ---- every byte spoiled in turn ----
