@@ -2,11 +2,11 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "drivers/vfio_user/eventfd_signal.h"
 #include "mempool/base/check.h"
 #include "mempool/base/checked.h"
 
@@ -69,10 +69,7 @@ void interrupt_lines::deliver(line& which) noexcept {
   if (which.pending) {
     return;
   }
-  // A counter that is full (EAGAIN) is readable already, and a descriptor that is no eventfd is the
-  // client's own loss: there is nobody to report either to.
-  const std::uint64_t one = 1;
-  (void)!::write(which.eventfd.get(), &one, sizeof one);
+  vfio_user::signal_eventfd(which.eventfd.get());
 }
 
 }  // namespace runnel::target

@@ -24,7 +24,7 @@ class interrupt_lines {
   explicit interrupt_lines(std::size_t vectors);
 
   /// Gives vectors start.. their eventfds; an invalid descriptor detaches. They become non-blocking
-  /// for every holder, or a client could fill one up and stop us in the write.
+  /// for every holder, for kernels where telling them is a write.
   /// @pre   start + eventfds.size() <= size()
   /// @return false when one is no eventfd (writing to a closed pipe or socket would raise SIGPIPE);
   ///         nothing was assigned

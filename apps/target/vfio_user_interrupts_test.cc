@@ -2,6 +2,7 @@
 // masked and unmasked, with its eventfds in place or not yet.
 // Method: our vfio-user client and the server in one thread over a channel in memory.
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -54,6 +55,18 @@ TEST_F(VfioUserInterrupts, AVectorWithoutEventfdIsToldWhenItGetsOne) {
   ASSERT_TRUE(succeeds(client->set_irqs(number(pci_irq::msix), 0, {&fd, 1})));
   eventfd_t count = 0;
   EXPECT_EQ(eventfd_read(event.get(), &count), 0);
+}
+
+TEST_F(VfioUserInterrupts, AnEventfdThatIsFullAndBlockingAgainHoldsNobodyUp) {
+  unique_fd event{eventfd(0, 0)};
+  const int fd = event.get();
+  ASSERT_TRUE(succeeds(client->set_irqs(number(pci_irq::msix), 0, {&fd, 1})));
+  ASSERT_EQ(fcntl(fd, F_SETFL, 0), 0);
+  ASSERT_EQ(eventfd_write(fd, ~eventfd_t{0} - 1), 0);
+  write<std::uint16_t>(pci_region::config, 0x86, 0x8000);
+  map_ram();
+  enable();
+  make_queues();  // answered, each with an interrupt
 }
 
 TEST_F(VfioUserInterrupts, OnlyEventfdsAreTakenForInterrupts) {

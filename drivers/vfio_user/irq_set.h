@@ -33,8 +33,9 @@ struct irq_change {
                                                            std::size_t fd_count,
                                                            const device_layout& layout) noexcept;
 
-/// An eventfd, as far as can be told, that will not make us wait when it is full: pipes, sockets
-/// and files would. @return 0 or an errno
+/// An eventfd, as far as can be told, made non-blocking: pipes, sockets and files are refused. Its
+/// other holders can make it blocking again; `signal_eventfd` does not wait even then.
+/// @return 0 or an errno
 [[nodiscard]] int prepare_eventfd(int fd) noexcept;
 
 }  // namespace runnel::vfio_user
