@@ -409,6 +409,7 @@ void user_client::lose(error what, std::string attempt, std::string hint) {
              .hint = std::move(hint)};
   operations_.end_all({errc::device_gone});
   maps_.clear();
+  channel_->hang_up();  // the peer learns that the memory it maps is not its any more
 }
 
 }  // namespace runnel::vfio

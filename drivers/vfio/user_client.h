@@ -32,9 +32,9 @@ struct client_options {
 
 /// A device in another process, reached by vfio-user; it is its own translation domain. The peer
 /// is not trusted: what it says is bounded and checked, and a message that breaks the protocol ends
-/// the connection. It cannot make us wait, and reaches no memory by message that it was not given.
-/// A region file that it shrinks under a mapped area ends the connection too, where the application
-/// has installed `vfio_user::handle_sigbus`.
+/// the connection, for both ends. It cannot make us wait, and reaches no memory by message that it
+/// was not given. A region file that it shrinks under a mapped area ends the connection too, where
+/// the application has installed `vfio_user::handle_sigbus`.
 ///
 /// @context one thread; may allocate
 /// @spec vfio-user 0.1

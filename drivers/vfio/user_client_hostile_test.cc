@@ -76,6 +76,13 @@ void say_head(scripted_peer& peer, const message& asked, std::uint16_t id, comma
   peer.reply(pretended, bytes_of(asked.as<region_access_payload>(), std::uint32_t{}));
 }
 
+TEST_F(AnswerLies, EndTheStreamForThePeerToo) {
+  bring_up_ready();
+  peer.say_raw(byte_vector(16));  // no header says so
+  expect_gone(errc::protocol);
+  EXPECT_TRUE(peer.client_left);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Each, AnswerLies,
     testing::Values(
@@ -387,6 +394,7 @@ class spoiling_channel final : public vfio_user::channel {
     position_ += got.value_or(0);
     return got;
   }
+  void hang_up() noexcept override { inner_->hang_up(); }
   [[nodiscard]] int event_fd() const noexcept override { return -1; }
 
  private:

@@ -23,7 +23,7 @@ constexpr std::size_t messages_per_advance = 64;
 
 /// @return true when there may be more
 bool user_client::receive_messages() noexcept {
-  for (std::size_t i = 0; i < messages_per_advance; ++i) {
+  for (std::size_t i = 0; i < messages_per_advance && state_ != transport_state::gone; ++i) {
     if (!message_waits_) {
       const auto got = reader_.receive(*channel_);
       if (!got) {
@@ -37,7 +37,7 @@ bool user_client::receive_messages() noexcept {
       }
     }
     handle_message();
-    if (message_waits_ || state_ == transport_state::gone) {
+    if (message_waits_) {
       return false;
     }
     continue_bring_up();  // now: descriptors of this message are closed by the next

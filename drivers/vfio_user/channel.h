@@ -45,6 +45,11 @@ class channel {
   [[nodiscard]] virtual result<std::size_t> receive(std::span<std::byte> into,
                                                     fd_list& fds) noexcept = 0;
 
+  /// Ends the stream for both ends. `event_fd` stays the same number and is readable no more (out
+  /// of descriptors: for ever), so that whoever waits for it may forget it in its own time; nothing
+  /// else may be called.
+  virtual void hang_up() noexcept = 0;
+
   /// For the waiter: readable when `receive` has something; -1 for a channel in memory.
   [[nodiscard]] virtual int event_fd() const noexcept = 0;
 };

@@ -7,6 +7,8 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -188,6 +190,33 @@ TEST(SocketChannel, MoreDescriptorsThanAMessageMayCarryBreakTheProtocolAndLeakNo
   EXPECT_EQ(open_descriptors(), before);
 }
 
+TEST(SocketChannel, HangingUpEndsTheStreamAndWakesNobodyAnyMore) {
+  auto [one, other] = socket_pair();
+  const unique_fd waiter{::epoll_create1(EPOLL_CLOEXEC)};
+  const int fd = one->event_fd();
+  epoll_event interest{};
+  interest.events = EPOLLIN;
+  ASSERT_EQ(::epoll_ctl(waiter.get(), EPOLL_CTL_ADD, fd, &interest), 0);
+  one->hang_up();
+  bytes got(1);
+  fd_list fds;
+  EXPECT_EQ(other->receive(got, fds).error().code, errc::device_gone);
+  EXPECT_EQ(::epoll_wait(waiter.get(), &interest, 1, 0), 0);
+  // The number is still ours: forgetting it late cannot hit another descriptor's watch.
+  EXPECT_EQ(one->event_fd(), fd);
+  EXPECT_NE(::fcntl(fd, F_GETFD), -1);
+  pollfd readable{.fd = fd, .events = POLLIN, .revents = 0};
+  EXPECT_EQ(::poll(&readable, 1, 0), 0);
+}
+
+TEST(MemoryChannel, HangingUpEndsTheStream) {
+  auto [one, other] = memory_channel_pair(3);
+  one->hang_up();
+  bytes got(1);
+  fd_list fds;
+  EXPECT_EQ(other->receive(got, fds).error().code, errc::device_gone);
+}
+
 TEST(MemoryChannel, BytesArriveInOrderAndDescriptorsWithTheirFirstByte) {
   for (std::uint64_t seed = 1; seed <= 50; ++seed) {
     SCOPED_TRACE(seed);
@@ -294,6 +323,7 @@ class scripted_channel final : public channel {
   result<std::size_t> receive(std::span<std::byte>, fd_list&) noexcept override {
     return std::size_t{0};
   }
+  void hang_up() noexcept override {}
   int event_fd() const noexcept override { return -1; }
 
   std::deque<std::size_t> takes;

@@ -38,11 +38,7 @@ class memory_channel final : public channel {
   explicit memory_channel(std::uint64_t seed) noexcept : random_{seed} {}
   memory_channel(const memory_channel&) = delete;
   memory_channel& operator=(const memory_channel&) = delete;
-  ~memory_channel() override {
-    if (peer_ != nullptr) {
-      peer_->peer_ = nullptr;
-    }
-  }
+  ~memory_channel() override { memory_channel::hang_up(); }
 
   void join(memory_channel& peer) noexcept {
     peer_ = &peer;
@@ -91,6 +87,12 @@ class memory_channel final : public channel {
       inbox_fds_.pop_front();
     }
     return all_fit ? result<std::size_t>{piece} : fail(errc::protocol);
+  }
+
+  void hang_up() noexcept override {
+    if (peer_ != nullptr) {
+      std::exchange(peer_, nullptr)->peer_ = nullptr;
+    }
   }
 
   int event_fd() const noexcept override { return -1; }

@@ -1,8 +1,11 @@
 #include "drivers/vfio_user/socket_channel.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -109,6 +112,14 @@ class socket_channel final : public channel {
       return fail(errc::device_gone);
     }
     return static_cast<std::size_t>(received);
+  }
+
+  void hang_up() noexcept override {
+    ::shutdown(socket_.get(), SHUT_RDWR);  // fails when the peer has done it before
+    const unique_fd silent{::eventfd(0, EFD_CLOEXEC)};
+    if (silent) {
+      ::dup3(silent.get(), socket_.get(), O_CLOEXEC);  // closes the socket but keeps its number
+    }
   }
 
   int event_fd() const noexcept override { return socket_.get(); }

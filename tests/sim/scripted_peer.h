@@ -77,6 +77,7 @@ class scripted_peer {
   /// What is answered at once; other messages go to `heard`.
   std::map<vfio_user::command, answer> answers;
   std::vector<message> heard;
+  bool client_left = false;
   unique_fd bar_file = make_file(bar_bytes);
 
   /// Sends what is possible now.
@@ -90,7 +91,8 @@ class scripted_peer {
       return;
     }
     flush();
-    for (auto got = reader_.receive(*channel_); got && *got; got = reader_.receive(*channel_)) {
+    auto got = reader_.receive(*channel_);
+    for (; got && *got; got = reader_.receive(*channel_)) {
       message received{.head = reader_.head(),
                        .payload = {reader_.payload().begin(), reader_.payload().end()},
                        .fds = {}};
@@ -107,6 +109,7 @@ class scripted_peer {
         return;
       }
     }
+    client_left = !got;
     flush();
     if (outbox_.empty() && !raw_.empty()) {
       const auto sent = channel_->send(raw_, {});
