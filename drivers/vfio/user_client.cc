@@ -97,8 +97,11 @@ instant user_client::advance(instant now) noexcept {
   }
   flush();
   const bool more = state_ != transport_state::gone && receive_messages();
-  const instant next = operations_.apply_deadlines(now, answer_timeout());
-  continue_bring_up();
+  instant next = operations_.apply_deadlines(now, answer_timeout());
+  if (state_ == transport_state::connecting) {
+    continue_bring_up();
+    next = operations_.apply_deadlines(now, answer_timeout());  // of what it has asked
+  }
   if (state_ == transport_state::gone) {
     return never;
   }

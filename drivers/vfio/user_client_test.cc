@@ -276,6 +276,10 @@ TEST_F(UserClient, WhenThePeerLeavesEveryTicketAndEveryCallSaysSo) {
   EXPECT_EQ(client.advance(now + seconds{100}), never);
 }
 
+TEST_F(UserClient, TheFirstCallTellsHowLongItsQuestionMayWait) {
+  EXPECT_EQ(client.advance(now), now + milliseconds{1500});
+}
+
 TEST_F(UserClient, ASilentListenerIsGivenUpSoonAndNamed) {
   peer.answers.erase(command::version);
   bring_up();
