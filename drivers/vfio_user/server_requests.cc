@@ -96,9 +96,10 @@ answer server::dispatch(std::span<const std::byte> payload) {
     case command::dma_read:
     case command::dma_write:
     case command::region_write_multi:
+      break;  // never offered, or not a client's to send
     case command::mig_data_read:
     case command::mig_data_write:
-      break;  // never offered, or not a client's to send
+      return answer::refuse(ENOTTY);  // as everything else about migration
   }
   return answer::refuse(ENOTSUP);
 }

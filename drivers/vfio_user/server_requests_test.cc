@@ -180,7 +180,8 @@ TEST_F(ServerRequests, ShortAndStrangeMessagesAreRefusedNotFatal) {
   EXPECT_EQ(host.call(command{14}, bytes(32)).errno_value(), ENOTSUP);
   EXPECT_EQ(host.call(command::region_write_multi, bytes(32)).errno_value(), ENOTSUP);
   EXPECT_EQ(host.call(command::device_get_region_io_fds, bytes(16)).errno_value(), ENOTSUP);
-  EXPECT_EQ(host.call(command::mig_data_read, bytes(8)).errno_value(), ENOTSUP);
+  EXPECT_EQ(host.call(command::mig_data_read, bytes(8)).errno_value(), ENOTTY);
+  EXPECT_EQ(host.call(command::mig_data_write, bytes(8)).errno_value(), ENOTTY);
   EXPECT_EQ(host.call(command::dma_read, bytes(16)).errno_value(), ENOTSUP);
 }
 
