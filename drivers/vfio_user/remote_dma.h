@@ -36,6 +36,9 @@ class remote_dma {
   /// Ends what is under way: the client is gone.
   void fail_pending(error why) noexcept;
 
+  /// Free for the next client. A result of the last one that nobody took is lost.
+  void forget() noexcept { stage_ = stage::free; }
+
   /// Gives the client more time: it was us who kept it waiting.
   void postpone(instant deadline) noexcept { deadline_ = deadline; }
 

@@ -41,6 +41,7 @@ server::~server() {
 void server::attach(std::unique_ptr<channel> client) {
   CHECK(state_ == server_state::idle);
   CHECK(client != nullptr);
+  dma_.forget();
   connection_ = std::make_unique<connection>();
   connection_->link = std::move(client);
   state_ = server_state::connected;

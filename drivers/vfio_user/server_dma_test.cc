@@ -83,6 +83,18 @@ TEST_F(ServerDma, UnmapsOfNothingSucceed) {
   EXPECT_EQ(maps(), 0U);
 }
 
+TEST_F(ServerDma, AResultThatNobodyTookDoesNotHoldUpTheNextClient) {
+  std::array<std::byte, 8> data{};
+  ASSERT_TRUE(host.served->dma_read(iova{0x1000}, data));
+  host.leave();
+  host.turn();
+  host.connect();
+  ASSERT_EQ(host.introduce().errno_value(), 0);
+  const auto again = host.served->dma_read(iova{0x1000}, data);
+  ASSERT_TRUE(again);
+  EXPECT_FALSE(host.served->take(*again));  // the old result is not its own
+}
+
 TEST_F(ServerDma, ARegionStaysUntilTheModelHasLetGo) {
   host.map(0x10000, page, memory.get());
   const region* const used = host.model.last_map;
