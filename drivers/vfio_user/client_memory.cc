@@ -225,6 +225,13 @@ const region* client_memory::find_inside(iova first, iova last) const noexcept {
   return row.first >= raw(first) ? row.map.get() : nullptr;
 }
 
+bool client_memory::has_edge_inside_a_map(iova first, iova last) const noexcept {
+  const auto low = row_at_or_after(raw(first));
+  const auto high = row_at_or_after(raw(last));
+  return (low != maps_.end() && low->first < raw(first)) ||
+         (high != maps_.end() && high->first <= raw(last) && high->last > raw(last));
+}
+
 void client_memory::withdraw(const region& leaving) noexcept {
   const auto row = maps_.begin() + (row_of(leaving) - maps_.cbegin());
   last_hit_ = {};

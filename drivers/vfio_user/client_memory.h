@@ -59,6 +59,9 @@ class client_memory {
   /// The highest map that lies wholly inside [first, last]; null when there is none (left).
   [[nodiscard]] const region* find_inside(iova first, iova last) const noexcept;
 
+  /// Some map is partly inside [first, last]: its other part would outlive an unmap.
+  [[nodiscard]] bool has_edge_inside_a_map(iova first, iova last) const noexcept;
+
   /// First half of an unmap: nothing resolves to the region from here on, but it stays mapped for
   /// I/O in flight. @pre `leaving` was found in this memory
   void withdraw(const region& leaving) noexcept;

@@ -202,6 +202,12 @@ TEST_F(ClientMemory, UnmapIsLenient) {
   EXPECT_EQ(memory.unmap(iova{1ULL << 47U}, 1ULL << 47U), 0U);  // as QEMU does
   EXPECT_EQ(memory.unmap(iova{0x30000}, page), 0U);             // part of a map
   EXPECT_EQ(memory.unmap(iova{0x31000}, 4 * page), 0U);
+  EXPECT_TRUE(memory.has_edge_inside_a_map(iova{0x30000}, iova{0x30fff}));
+  EXPECT_TRUE(memory.has_edge_inside_a_map(iova{0x31000}, iova{0x34fff}));
+  EXPECT_TRUE(memory.has_edge_inside_a_map(iova{0x10800}, iova{0x10900}));
+  EXPECT_FALSE(memory.has_edge_inside_a_map(iova{0x30000}, iova{0x31fff}));
+  EXPECT_FALSE(memory.has_edge_inside_a_map(iova{0x11000}, iova{0x2ffff}));
+  EXPECT_FALSE(memory.has_edge_inside_a_map(iova{0}, iova{top}));
   EXPECT_EQ(memory.unmap(iova{0xf000}, 0x21000), 2U);  // covers two, touches the third
   EXPECT_EQ(memory.map_count(), 1U);
   EXPECT_TRUE(reaches(0x30000, 2 * page));

@@ -77,7 +77,7 @@ TEST_F(ServerDma, RefusalsCarryTheirErrnoAndChangeNothing) {
 TEST_F(ServerDma, UnmapsOfNothingSucceed) {
   host.map(0x10000, page, memory.get());
   EXPECT_EQ(host.unmap(1ULL << 47U, 1ULL << 47U).errno_value(), 0);
-  EXPECT_EQ(host.unmap(0x10000, page / 2).errno_value(), 0);
+  EXPECT_EQ(host.unmap(0x11000, 4 * page).errno_value(), 0);
   EXPECT_EQ(maps(), 1U);
   EXPECT_EQ(host.unmap(0, 0, dma_unmap_flags::all).errno_value(), 0);
   EXPECT_EQ(maps(), 0U);
@@ -93,6 +93,18 @@ TEST_F(ServerDma, AResultThatNobodyTookDoesNotHoldUpTheNextClient) {
   const auto again = host.served->dma_read(iova{0x1000}, data);
   ASSERT_TRUE(again);
   EXPECT_FALSE(host.served->take(*again));  // the old result is not its own
+}
+
+TEST_F(ServerDma, AnUnmapWithAnEdgeInsideAMapIsRefused) {
+  host.map(0x10000, 4 * page, memory.get());
+  host.map(0x20000, page, memory.get());
+  EXPECT_EQ(host.unmap(0x10000, page).errno_value(), EINVAL);
+  EXPECT_EQ(host.unmap(0x13000, 0x20 * page).errno_value(), EINVAL);
+  EXPECT_EQ(host.unmap(0x11000, page).errno_value(), EINVAL);
+  EXPECT_EQ(maps(), 2U);
+  EXPECT_EQ(std::ranges::count(host.model.log, "unmap"), 0);
+  EXPECT_EQ(host.unmap(0x10000, 0x20 * page).errno_value(), 0);
+  EXPECT_EQ(maps(), 0U);
 }
 
 TEST_F(ServerDma, ARegionStaysUntilTheModelHasLetGo) {

@@ -188,6 +188,10 @@ answer server::on_dma_unmap(std::span<const std::byte> payload) {
   connection_->current.unmap_first = iova{wanted->iova};
   connection_->current.unmap_last =
       iova{all ? ~std::uint64_t{0} : wanted->iova + (wanted->size - 1)};
+  if (memory_.has_edge_inside_a_map(connection_->current.unmap_first,
+                                    connection_->current.unmap_last)) {
+    return answer::refuse(EINVAL);  // what it keeps, it must not believe to be gone
+  }
   write_wire(reply_room(sizeof(*wanted)), *wanted);
   return unmap_some();
 }
