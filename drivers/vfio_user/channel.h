@@ -19,12 +19,14 @@ inline constexpr std::size_t message_fds_max = 16;
 struct fd_list {
   std::array<unique_fd, message_fds_max> fds;
   std::size_t count = 0;
+  bool incomplete = false;  // this process has no room for more descriptors: some were lost
 
   void clear() noexcept {
     for (std::size_t i = 0; i < count; ++i) {
       fds[i].reset();
     }
     count = 0;
+    incomplete = false;
   }
 };
 
@@ -39,8 +41,8 @@ class channel {
   [[nodiscard]] virtual result<std::size_t> send(std::span<const std::byte> bytes,
                                                  std::span<const int> fds) noexcept = 0;
 
-  /// Bytes received; 0: nothing yet. Descriptors that came with them are appended to `fds`; those
-  /// over its capacity are closed and `protocol` is reported.
+  /// Bytes received; 0: nothing yet. Descriptors that came with them are appended to `fds`, or it
+  /// is marked as incomplete; those over its capacity are closed and `protocol` is reported.
   /// @error device_gone (end of stream), os, protocol
   [[nodiscard]] virtual result<std::size_t> receive(std::span<std::byte> into,
                                                     fd_list& fds) noexcept = 0;

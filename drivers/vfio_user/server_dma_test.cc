@@ -4,11 +4,13 @@
 // with a model that answers at once, later, or not at all.
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 
 #include <string>
 #include <vector>
 
 #include "drivers/vfio_user/server_testing.h"
+#include "drivers/vfio_user/socket_channel.h"
 
 namespace runnel::vfio_user {
 namespace {
@@ -105,6 +107,22 @@ TEST_F(ServerDma, AnUnmapWithAnEdgeInsideAMapIsRefused) {
   EXPECT_EQ(std::ranges::count(host.model.log, "unmap"), 0);
   EXPECT_EQ(host.unmap(0x10000, 0x20 * page).errno_value(), 0);
   EXPECT_EQ(maps(), 0U);
+}
+
+TEST_F(ServerDma, AMapWhoseDescriptorWeHaveNoRoomForIsRefusedAlone) {
+  host.leave();
+  host.turn();
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends.data()), 0);
+  host.connect({make_socket_channel(unique_fd{ends[0]}), make_socket_channel(unique_fd{ends[1]})});
+  ASSERT_EQ(host.introduce().errno_value(), 0);
+  {
+    const no_more_descriptors limit;
+    EXPECT_EQ(host.map(0x10000, page, memory.get()).errno_value(), EMFILE);
+  }
+  EXPECT_EQ(maps(), 0U);
+  EXPECT_EQ(host.map(0x10000, page, memory.get()).errno_value(), 0);
+  EXPECT_TRUE(reaches(0x10000, page));
 }
 
 TEST_F(ServerDma, ARegionStaysUntilTheModelHasLetGo) {

@@ -66,6 +66,9 @@ bool takes_descriptors(command what) {
 
 answer server::dispatch(std::span<const std::byte> payload) {
   const command what = connection_->current.head.what;
+  if (connection_->reader.fds().incomplete) {
+    return answer::refuse(EMFILE);
+  }
   if (connection_->reader.fds().count != 0 && !takes_descriptors(what)) {
     return answer::refuse(EINVAL);
   }

@@ -2,6 +2,7 @@
 
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -56,6 +57,23 @@ inline std::size_t open_descriptors() {
   const std::filesystem::directory_iterator all{"/proc/self/fd"};
   return static_cast<std::size_t>(std::distance(begin(all), end(all)));
 }
+
+/// While it exists this process can open nothing more.
+class no_more_descriptors {
+ public:
+  no_more_descriptors() {
+    ::getrlimit(RLIMIT_NOFILE, &before_);
+    const unique_fd next{::memfd_create("next", MFD_CLOEXEC)};
+    const rlimit used{.rlim_cur = static_cast<rlim_t>(next.get()), .rlim_max = before_.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &used);
+  }
+  no_more_descriptors(const no_more_descriptors&) = delete;
+  no_more_descriptors& operator=(const no_more_descriptors&) = delete;
+  ~no_more_descriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_{};
+};
 
 class recording_model final : public device_model {
  public:
@@ -181,11 +199,11 @@ class hosted_model {
   hosted_model(const hosted_model&) = delete;
   hosted_model& operator=(const hosted_model&) = delete;
 
-  void connect() {
-    auto [ours, theirs] = memory_channel_pair(seed_++);
-    link_ = std::move(theirs);
+  void connect() { connect(memory_channel_pair(seed_++)); }
+  void connect(std::pair<std::unique_ptr<channel>, std::unique_ptr<channel>> ends) {
+    link_ = std::move(ends.second);
     reader_ = std::make_unique<message_reader>();
-    served->attach(std::move(ours));
+    served->attach(std::move(ends.first));
   }
   void leave() { link_.reset(); }
 

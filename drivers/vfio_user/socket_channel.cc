@@ -49,9 +49,9 @@ void attach_fds(msghdr& message, control_buffer& control, std::span<const int> f
   std::memcpy(CMSG_DATA(item), fds.data(), fds.size_bytes());
 }
 
-/// Owns every descriptor that arrived, whatever follows. False: some had no place.
+/// Owns every descriptor that arrived, whatever follows. False: the peer sent too many.
 bool collect_fds(msghdr& message, fd_list& into) noexcept {
-  bool all_fit = (message.msg_flags & MSG_CTRUNC) == 0;
+  bool all_fit = true;
   for (cmsghdr* item = CMSG_FIRSTHDR(&message); item != nullptr;
        item = CMSG_NXTHDR(&message, item)) {
     if (item->cmsg_level != SOL_SOCKET || item->cmsg_type != SCM_RIGHTS) {
@@ -68,6 +68,10 @@ bool collect_fds(msghdr& message, fd_list& into) noexcept {
         into.fds[into.count++] = std::move(owned);
       }
     }
+  }
+  if ((message.msg_flags & MSG_CTRUNC) != 0) {
+    all_fit = all_fit && into.count < into.fds.size();
+    into.incomplete = true;  // with room left, only this process's limit can have cut them off
   }
   return all_fit;
 }
