@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 #include <array>
 #include <cstdio>
@@ -33,6 +34,16 @@ void install_signal_handlers() {
   action.sa_flags = SA_SIGINFO;
   sigaction(SIGBUS, &action, &previous_sigbus_action);
   signal(SIGPIPE, SIG_IGN);  // a reader that leaves is an error of write(2), not our end
+}
+
+/// Each client may have hundreds of descriptors, and what one takes another lacks. The soft limit
+/// is low for the sake of select(2), which is not used here.
+void allow_many_descriptors() {
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);  // the soft limit may always become the hard one
+  }
 }
 
 /// CLI11 explains over several lines; scripts and people want one.
@@ -109,6 +120,7 @@ bool addresses_are_well_formed(const std::vector<std::string>& addresses) {
 int main(int argc, char** argv) {
   try {
     runnel::cli::install_signal_handlers();
+    runnel::cli::allow_many_descriptors();
     return runnel::cli::run_program(argc, argv);
   } catch (const std::exception& problem) {  // libraries of the control plane: out of memory, JSON
     fmt::print(stderr, "runnel: {}\n", problem.what());
