@@ -1,11 +1,14 @@
 #include "drivers/vfio_user/client_memory.h"
 
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <iterator>
+#include <span>
 #include <utility>
 
 #include "mempool/base/bits.h"
@@ -19,13 +22,33 @@ constexpr std::uint64_t normal_page_bytes = 4 * kib;
 constexpr std::size_t annex_index = client_memory::slots_max;
 static_assert(annex_index < sigbus_guard::ranges_max);
 
-/// Page size of a file that we are willing to touch. A file that is too short would fault, one on
-/// a disk, a network or a user's own file system would make us wait for it.
-/// @error invalid, unsupported, os
-result<std::uint64_t> check_file(int fd, std::uint64_t offset, std::uint64_t bytes) noexcept {
+bool same_file(int one, int other) noexcept {
+  struct stat a{};
+  struct stat b{};
+  return ::fstat(one, &a) == 0 && ::fstat(other, &b) == 0 && a.st_dev == b.st_dev &&
+         a.st_ino == b.st_ino;
+}
+
+}  // namespace
+
+/// A file that we are willing to touch.
+struct client_memory::checked_file {
+  dev_t device;
+  ino_t number;
+  int mode;
+  std::uint64_t page_bytes;
+
+  /// A file that is too short would fault, one on a disk, a network or a user's own file system
+  /// would make us wait for it. @error invalid, unsupported, os
+  static result<checked_file> of(int fd, std::uint64_t offset, std::uint64_t bytes) noexcept;
+};
+
+result<client_memory::checked_file> client_memory::checked_file::of(int fd, std::uint64_t offset,
+                                                                    std::uint64_t bytes) noexcept {
   struct stat status{};
   struct statfs file_system{};
-  if (::fstat(fd, &status) != 0 || ::fstatfs(fd, &file_system) != 0) {
+  const int mode = ::fcntl(fd, F_GETFL);
+  if (mode < 0 || ::fstat(fd, &status) != 0 || ::fstatfs(fd, &file_system) != 0) {
     return std::unexpected{os_error()};
   }
   const auto magic = static_cast<std::uint64_t>(file_system.f_type);
@@ -35,18 +58,13 @@ result<std::uint64_t> check_file(int fd, std::uint64_t offset, std::uint64_t byt
   if (!range_within(offset, bytes, static_cast<std::uint64_t>(status.st_size))) {
     return fail(errc::invalid);
   }
-  return magic == HUGETLBFS_MAGIC ? static_cast<std::uint64_t>(file_system.f_bsize)
-                                  : normal_page_bytes;
+  return checked_file{.device = status.st_dev,
+                      .number = status.st_ino,
+                      .mode = mode & O_ACCMODE,
+                      .page_bytes = magic == HUGETLBFS_MAGIC
+                                        ? static_cast<std::uint64_t>(file_system.f_bsize)
+                                        : normal_page_bytes};
 }
-
-bool same_file(int one, int other) noexcept {
-  struct stat a{};
-  struct stat b{};
-  return ::fstat(one, &a) == 0 && ::fstat(other, &b) == 0 && a.st_dev == b.st_dev &&
-         a.st_ino == b.st_ino;
-}
-
-}  // namespace
 
 result<client_memory> client_memory::create() {
   auto guard = sigbus_guard::create();
@@ -67,8 +85,8 @@ result<const region*> client_memory::map(iova first, std::uint64_t bytes, access
     const mapping& there = *neighbour->map;
     const bool same = there.first == raw(first) && there.last == last &&
                       there.permissions == permissions && there.fd_offset == fd_offset &&
-                      static_cast<bool>(there.file) == static_cast<bool>(fd) &&
-                      (!fd || same_file(there.file.get(), fd.get()));
+                      (there.file != nullptr) == static_cast<bool>(fd) &&
+                      (!fd || same_file(there.fd, fd.get()));
     return same ? result<const region*>{&there} : fail(errc::busy);
   }
   for (const auto& gone : withdrawn_) {
@@ -85,11 +103,20 @@ result<const region*> client_memory::map(iova first, std::uint64_t bytes, access
   added->fd_offset = fd_offset;
   added->first = raw(first);
   added->last = last;
-  added->file = std::move(fd);
-  added->fd = added->file.get();
-  const auto placed = place(*added);
-  if (!placed) {
-    return std::unexpected{placed.error()};
+  added->iova_offset = raw(first);  // until it has an address: at least its iova can be told
+  if (fd) {
+    const auto file = checked_file::of(fd.get(), fd_offset, bytes);
+    if (!file) {
+      return std::unexpected{file.error()};
+    }
+    result<> good = hold_file(*added, std::move(fd), *file);
+    if (good) {
+      good = place(*added, file->page_bytes);
+    }
+    if (!good) {
+      give_back(*added);
+      return std::unexpected{good.error()};
+    }
   }
   const region* const memory = added.get();
   maps_.insert(neighbour, {.first = added->first, .last = last, .map = std::move(added)});
@@ -97,121 +124,119 @@ result<const region*> client_memory::map(iova first, std::uint64_t bytes, access
   return memory;
 }
 
+/// Finds the file among those that are open, or keeps this descriptor of it.
+result<> client_memory::hold_file(mapping& map, unique_fd fd, const checked_file& known) noexcept {
+  auto found = std::ranges::find_if(files_, [&](const auto& file) {
+    return file->number == known.number && file->device == known.device && file->mode == known.mode;
+  });
+  if (found == files_.end()) {
+    if (files_.size() == files_max) {
+      return fail(errc::os, EMFILE);
+    }
+    files_.push_back(std::make_unique<shared_file>(shared_file{
+        .device = known.device, .number = known.number, .mode = known.mode, .fd = std::move(fd)}));
+    found = std::prev(files_.end());
+  }
+  map.file = found->get();
+  map.fd = map.file->fd.get();
+  ++map.file->maps;
+  return {};
+}
+
 /// Finds addresses for a new map and shares the file there.
-result<> client_memory::place(mapping& map) noexcept {
-  if (!map.file) {
-    map.iova_offset = map.first;  // has no address: at least its iova can be told
-    return {};
-  }
-  const auto page_bytes = check_file(map.fd, map.fd_offset, map.length);
-  if (!page_bytes) {
-    return std::unexpected{page_bytes.error()};
-  }
+result<> client_memory::place(mapping& map, std::uint64_t page_bytes) noexcept {
   const std::uint64_t edges = map.first | map.length | map.fd_offset;
   const std::uint64_t slot_number = map.first / address_reserve::bytes;
   if (!is_aligned(edges, normal_page_bytes)) {
     return fail(errc::invalid);
   }
-  if (!is_aligned(edges, *page_bytes) || map.last / address_reserve::bytes != slot_number) {
-    return place_in_annex(map, *page_bytes);
+  if (!is_aligned(edges, page_bytes) || map.last / address_reserve::bytes != slot_number) {
+    return place_in_annex(map, page_bytes);
   }
-  const auto reserve = reserve_of(slot_number);
-  if (!reserve) {
-    return std::unexpected{reserve.error()};
+  const auto slot_index = slot_of(slot_number);
+  if (!slot_index) {
+    return std::unexpected{slot_index.error()};
   }
-  const auto placed = (*reserve)->place({.offset = map.first % address_reserve::bytes,
-                                         .length = map.length,
-                                         .fd = map.fd,
-                                         .fd_offset = map.fd_offset,
-                                         .permissions = map.permissions});
-  if (!placed) {
-    return std::unexpected{placed.error()};
-  }
-  map.address = *placed;
-  map.placed = *placed;
-  map.placed_bytes = map.length;
-  map.reserve = *reserve;
-  return {};
+  return place_at(map, *slot_index,
+                  {.offset = map.first % address_reserve::bytes,
+                   .length = map.length,
+                   .fd = map.fd,
+                   .fd_offset = map.fd_offset,
+                   .permissions = map.permissions});
 }
 
 /// For a map that begins or ends inside a huge page, as PC firmware makes below 1 MiB, and for one
 /// that is in two slots: its whole pages are mapped somewhere else, each such map for itself.
 result<> client_memory::place_in_annex(mapping& map, std::uint64_t page_bytes) noexcept {
-  if (annex_ == nullptr) {
+  const std::uint64_t file_first = align_down(map.fd_offset, page_bytes);
+  const std::uint64_t file_end = align_up(map.fd_offset + map.length, page_bytes);
+  const auto offset = annex_space_.take(file_end - file_first, page_bytes);
+  if (!offset) {
+    return std::unexpected{offset.error()};
+  }
+  const auto placed = place_at(map, annex_index,
+                               {.offset = *offset,
+                                .length = file_end - file_first,
+                                .fd = map.fd,
+                                .fd_offset = file_first,
+                                .permissions = map.permissions});
+  if (!placed) {
+    annex_space_.give_back(*offset, file_end - file_first);
+  }
+  return placed;
+}
+
+result<> client_memory::place_at(mapping& map, std::size_t slot_index,
+                                 const address_reserve::placement& what) noexcept {
+  slot& home = slots_[slot_index];
+  if (home.reserve == nullptr) {
     auto created = address_reserve::create();
     if (!created) {
       return std::unexpected{created.error()};
     }
-    annex_ = std::make_unique<address_reserve>(std::move(*created));
-    guard_.cover(annex_index, annex_->range());
+    home.reserve = std::make_unique<address_reserve>(std::move(*created));
+    guard_.cover(slot_index, home.reserve->range());
   }
-  const std::uint64_t file_first = align_down(map.fd_offset, page_bytes);
-  const std::uint64_t file_end = align_up(map.fd_offset + map.length, page_bytes);
-  const auto offset = take_from_annex(file_end - file_first);
-  if (!offset) {
-    return std::unexpected{offset.error()};
-  }
-  const auto placed = annex_->place({.offset = *offset,
-                                     .length = file_end - file_first,
-                                     .fd = map.fd,
-                                     .fd_offset = file_first,
-                                     .permissions = map.permissions});
+  const auto placed = home.reserve->place(what);
   if (!placed) {
-    annex_holes_.push_back({.offset = *offset, .length = file_end - file_first});
     return std::unexpected{placed.error()};
   }
-  map.address = *placed + (map.fd_offset - file_first);
+  map.address = *placed + (map.fd_offset - what.fd_offset);
+  map.iova_offset = 0;  // its bus address is its address
   map.placed = *placed;
-  map.placed_bytes = file_end - file_first;
-  map.reserve = annex_.get();
+  map.placed_bytes = what.length;
+  map.slot = slot_index;
+  ++home.maps;
   return {};
 }
 
-result<std::uint64_t> client_memory::take_from_annex(std::uint64_t bytes) noexcept {
-  const auto fits = std::ranges::find(annex_holes_, bytes, &extent::length);
-  if (fits != annex_holes_.end()) {
-    const std::uint64_t offset = fits->offset;
-    *fits = annex_holes_.back();
-    annex_holes_.pop_back();
-    return offset;
+/// The slot of that number, or one that holds nothing any more.
+result<std::size_t> client_memory::slot_of(std::uint64_t number) noexcept {
+  const std::span slots{slots_.data(), slots_max};
+  auto found = std::ranges::find_if(
+      slots, [=](const slot& each) { return each.maps != 0 && each.number == number; });
+  if (found == slots.end()) {
+    found = std::ranges::find(slots, 0U, &slot::maps);
   }
-  // Lengths are whole huge pages, but of one size or another: start on the largest.
-  const std::uint64_t offset = align_up(annex_end_, bytes % gib == 0 ? gib : 2 * mib);
-  if (!range_within(offset, bytes, address_reserve::bytes)) {
+  if (found == slots.end()) {
     return fail(errc::no_memory);
   }
-  annex_end_ = offset + bytes;
-  return offset;
-}
-
-result<address_reserve*> client_memory::reserve_of(std::uint64_t slot_number) noexcept {
-  for (std::size_t i = 0; i < slots_max; ++i) {
-    slot& candidate = slots_[i];
-    if (candidate.reserve == nullptr) {
-      auto created = address_reserve::create();
-      if (!created) {
-        return std::unexpected{created.error()};
-      }
-      candidate.number = slot_number;
-      candidate.reserve = std::make_unique<address_reserve>(std::move(*created));
-      guard_.cover(i, candidate.reserve->range());
-    }
-    if (candidate.number == slot_number) {
-      return candidate.reserve.get();
-    }
-  }
-  return fail(errc::no_memory);
+  found->number = number;
+  return static_cast<std::size_t>(found - slots.begin());
 }
 
 void client_memory::give_back(mapping& map) noexcept {
-  if (map.placed_bytes == 0) {
-    return;
+  if (map.placed_bytes != 0) {
+    slot& home = slots_[map.slot];
+    home.reserve->clear(map.placed, map.placed_bytes);
+    --home.maps;
+    if (map.slot == annex_index) {
+      annex_space_.give_back(static_cast<std::uint64_t>(map.placed - home.reserve->range().data()),
+                             map.placed_bytes);
+    }
   }
-  map.reserve->clear(map.placed, map.placed_bytes);
-  if (map.reserve == annex_.get()) {
-    annex_holes_.push_back(
-        {.offset = static_cast<std::uint64_t>(map.placed - annex_->range().data()),
-         .length = map.placed_bytes});
+  if (map.file != nullptr && --map.file->maps == 0) {
+    std::erase_if(files_, [&](const auto& file) { return file.get() == map.file; });
   }
 }
 
@@ -261,19 +286,23 @@ std::size_t client_memory::unmap(iova first, std::uint64_t bytes) noexcept {
   return count;
 }
 
-void client_memory::unmap_all() noexcept {
-  last_hit_ = {};
-  ++generation_;
-  maps_.clear();
-  withdrawn_.clear();
-  for (std::size_t i = 0; i <= annex_index; ++i) {
+bool client_memory::unmap_some(std::size_t budget) noexcept {
+  for (; budget > 0 && (!withdrawn_.empty() || !maps_.empty()); --budget) {
+    if (withdrawn_.empty()) {
+      withdraw(*maps_.back().map);
+    }
+    give_back(*withdrawn_.back());
+    withdrawn_.pop_back();
+  }
+  if (!withdrawn_.empty() || !maps_.empty()) {
+    return false;
+  }
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
     guard_.uncover(i);
   }
   guard_.clear_poison();
   slots_ = {};
-  annex_.reset();
-  annex_holes_.clear();
-  annex_end_ = 0;
+  return true;
 }
 
 /// The first map that ends at `address` or later.

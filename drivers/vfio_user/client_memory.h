@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -8,6 +10,7 @@
 #include <vector>
 
 #include "drivers/vfio_user/address_reserve.h"
+#include "drivers/vfio_user/free_extents.h"
 #include "drivers/vfio_user/sigbus.h"
 #include "mempool/base/error.h"
 #include "mempool/base/unique_fd.h"
@@ -36,8 +39,11 @@ struct resolved {
 class client_memory {
  public:
   static constexpr std::size_t maps_max = 65535;
-  /// Runs of 1 TiB of client addresses that may have reachable maps in them.
-  static constexpr std::size_t slots_max = 8;
+  /// Runs of 1 TiB of client addresses that may have reachable maps in them at a time.
+  static constexpr std::size_t slots_max = 16;
+  /// Different files that maps may be of at a time, each kept open once. QEMU has one for each of
+  /// its memory backends, SPDK's client one for each huge page.
+  static constexpr std::size_t files_max = 256;
 
   /// @error no_memory (too many clients in this process)
   [[nodiscard]] static result<client_memory> create();
@@ -49,10 +55,10 @@ class client_memory {
 
   /// Mapping again what is mapped already changes nothing and gives the same region.
   /// @param fd  the client's file; invalid: a range that only messages could reach
-  /// @return the new region, until `release`, `unmap` or `unmap_all`
+  /// @return the new region, until `release`, `unmap` or `unmap_some`
   /// @error invalid (size 0, wrap, alignment, file too short), busy (overlap with another map),
-  ///        no_memory (too many maps or slots), os (mmap), unsupported (descriptor of a wrong kind:
-  ///        only memfd, /dev/shm and hugetlbfs cannot make us wait)
+  ///        no_memory (too many maps or slots), os (mmap; EMFILE: too many files), unsupported
+  ///        (descriptor of a wrong kind: only memfd, /dev/shm and hugetlbfs cannot make us wait)
   [[nodiscard]] result<const region*> map(iova first, std::uint64_t bytes, access permissions,
                                           unique_fd fd, std::uint64_t fd_offset) noexcept;
 
@@ -70,8 +76,9 @@ class client_memory {
 
   /// Both halves at once for every map wholly inside the range. @return how many
   std::size_t unmap(iova first, std::uint64_t bytes) noexcept;
-  /// Forgets everything, as before the first client.
-  void unmap_all() noexcept;
+  /// Takes out that many maps at most, whichever; also those that were withdrawn only. @pre nothing
+  /// uses them. @return true when all is forgotten, as before the first client
+  [[nodiscard]] bool unmap_some(std::size_t budget) noexcept;
 
   /// Where [first, first + bytes) is; it may span maps that adjoin in iova, as long as all are
   /// reachable and allow `wanted`. `memory` is the region that holds the first byte.
@@ -106,14 +113,24 @@ class client_memory {
   [[nodiscard]] bool poisoned() const noexcept { return guard_.poisoned(); }
 
  private:
+  /// A file of the client, kept open once however many maps are of it.
+  struct shared_file {
+    dev_t device = 0;
+    ino_t number = 0;
+    int mode = 0;  // O_RDONLY or O_RDWR: what may be mapped differs
+    unique_fd fd;
+    std::size_t maps = 0;
+  };
+  struct checked_file;
+
   /// One DMA map. The regions that callers see are the first parts of these.
   struct mapping : region {
     std::uint64_t first = 0;  // iova of the client
     std::uint64_t last = 0;   // iova of the last byte
-    unique_fd file;
+    shared_file* file = nullptr;
     std::byte* placed = nullptr;     // what `clear` takes back, in whole pages of the file
     std::uint64_t placed_bytes = 0;  // 0: not reachable
-    address_reserve* reserve = nullptr;
+    std::size_t slot = 0;
   };
   struct table_row {
     std::uint64_t first;
@@ -123,10 +140,7 @@ class client_memory {
   struct slot {
     std::uint64_t number = 0;  // iova / address_reserve::bytes
     std::unique_ptr<address_reserve> reserve;
-  };
-  struct extent {
-    std::uint64_t offset;
-    std::uint64_t length;
+    std::size_t maps = 0;  // 0: may become another number
   };
   struct hit {
     std::uint64_t first = 0;
@@ -143,23 +157,25 @@ class client_memory {
   [[nodiscard]] rows::const_iterator row_of(const region& memory) const noexcept;
   [[nodiscard]] resolved resolve_slow(std::uint64_t first, std::uint64_t bytes,
                                       access wanted) const noexcept;
-  [[nodiscard]] result<> place(mapping& map) noexcept;
+  [[nodiscard]] result<> hold_file(mapping& map, unique_fd fd, const checked_file& known) noexcept;
+  [[nodiscard]] result<> place(mapping& map, std::uint64_t page_bytes) noexcept;
   [[nodiscard]] result<> place_in_annex(mapping& map, std::uint64_t page_bytes) noexcept;
-  [[nodiscard]] result<address_reserve*> reserve_of(std::uint64_t slot_number) noexcept;
-  [[nodiscard]] result<std::uint64_t> take_from_annex(std::uint64_t bytes) noexcept;
+  [[nodiscard]] result<> place_at(mapping& map, std::size_t slot_index,
+                                  const address_reserve::placement& what) noexcept;
+  [[nodiscard]] result<std::size_t> slot_of(std::uint64_t number) noexcept;
   void give_back(mapping& map) noexcept;
 
   mutable hit last_hit_;
   rows maps_;  // sorted, disjoint
   std::vector<std::unique_ptr<mapping>> withdrawn_;
-  std::array<slot, slots_max> slots_;
-  // For what cannot be at (slot + iova): parts of huge pages, maps that cross the end of a slot.
-  std::unique_ptr<address_reserve> annex_;
-  std::vector<extent> annex_holes_;
-  std::uint64_t annex_end_ = 0;  // beyond it the annex was never used
+  std::vector<std::unique_ptr<shared_file>> files_;  // those with maps
+  // The last is the annex, for what cannot be at (slot + iova): parts of huge pages, maps that
+  // cross the end of a slot.
+  std::array<slot, slots_max + 1> slots_;
+  free_extents annex_space_{address_reserve::bytes};
   std::uint64_t generation_ = 0;
-  // Range number = slot index; the last is the annex. Declared last: it must forget the addresses
-  // before they are given back.
+  // Range number = slot index. Declared last: it must forget the addresses before they are given
+  // back.
   sigbus_guard guard_;
 };
 

@@ -257,11 +257,50 @@ TEST_F(ClientMemory, HighAddressesTakeSlotsUntilThereAreNoMore) {
   }
   EXPECT_EQ(refusal(top - page + 1, page, copy_of(file)), errc::no_memory);
   EXPECT_EQ(refusal((std::uint64_t{3} << 40U) + page, page, copy_of(file)), errc::ok);
-  memory.unmap_all();
+  EXPECT_TRUE(memory.unmap_some(client_memory::maps_max));
   EXPECT_EQ(refusal(top - page + 1, page, copy_of(file)), errc::ok);
   EXPECT_TRUE(reaches(top, 1));
   EXPECT_TRUE(reaches(top - page + 1, page));
   EXPECT_FALSE(reaches(top - page + 1, page + 1));
+}
+
+TEST_F(ClientMemory, ASlotWithoutMapsServesOtherAddresses) {
+  const auto slot_start = [](std::uint64_t number) { return number << 40U; };
+  for (std::uint64_t i = 0; i < client_memory::slots_max; ++i) {
+    ASSERT_EQ(refusal(slot_start(i), page, copy_of(file), i * page), errc::ok) << i;
+  }
+  EXPECT_EQ(refusal(slot_start(99), page, copy_of(file)), errc::no_memory);
+  ASSERT_EQ(memory.unmap(iova{slot_start(5)}, page), 1U);
+  for (std::uint64_t number = 100; number < 200; ++number) {  // guests that come and go
+    ASSERT_EQ(refusal(slot_start(number), page, copy_of(file)), errc::ok) << number;
+    EXPECT_TRUE(reaches(slot_start(number), page));
+    EXPECT_FALSE(reaches(slot_start(5), 1));
+    ASSERT_EQ(memory.unmap(iova{slot_start(number)}, page), 1U);
+  }
+  EXPECT_TRUE(reaches(slot_start(6), page));
+}
+
+TEST_F(ClientMemory, WhatCrossesSlotsLeavesRoomOfAnyLengthBehind) {
+  constexpr std::uint64_t border = std::uint64_t{5} << 40U;
+  constexpr std::uint64_t length = address_reserve::bytes / 4;
+  const unique_fd sparse = make_memory(length + page);
+  for (std::uint64_t round = 0; round < 8; ++round) {
+    const std::uint64_t this_length = length + (round % 2) * page;
+    ASSERT_EQ(refusal(border - page, this_length, copy_of(sparse)), errc::ok) << round;
+    ASSERT_EQ(memory.unmap(iova{border - page}, this_length), 1U);
+  }
+}
+
+TEST_F(ClientMemory, LeavesAPieceAtATime) {
+  for (std::uint64_t i = 0; i < 5; ++i) {
+    ASSERT_EQ(refusal(0x10000 + i * page, page, copy_of(file), i * page), errc::ok);
+  }
+  memory.withdraw(*memory.find_inside(iova{0}, iova{top}));
+  EXPECT_FALSE(memory.unmap_some(2));
+  EXPECT_EQ(memory.map_count(), 3U);  // and the one that was withdrawn
+  EXPECT_FALSE(memory.unmap_some(2));
+  EXPECT_TRUE(memory.unmap_some(2));
+  EXPECT_EQ(memory.map_count(), 0U);
 }
 
 TEST_F(ClientMemory, AMapMayCrossTheEndOfASlot) {
@@ -305,12 +344,40 @@ TEST_F(ClientMemory, NoDescriptorSurvivesItsMap) {
     for (std::uint64_t i = 0; i < 8; ++i) {
       ASSERT_EQ(refusal(0x10000 + i * page, page, copy_of(file), i * page), errc::ok);
     }
-    EXPECT_EQ(open_descriptors(), before + 8);
+    EXPECT_EQ(open_descriptors(), before + 1);  // one file
+    ASSERT_EQ(refusal(0x80000, page, make_memory(page)), errc::ok);
+    EXPECT_EQ(open_descriptors(), before + 2);
+    EXPECT_EQ(memory.unmap(iova{0x80000}, page), 1U);
+    EXPECT_EQ(open_descriptors(), before + 1);
     EXPECT_EQ(refusal(0x10000, 2 * page, copy_of(file)), errc::busy);
     memory.unmap(iova{0x10000}, 4 * page);
-    memory.unmap_all();
+    EXPECT_TRUE(memory.unmap_some(client_memory::maps_max));
     EXPECT_EQ(open_descriptors(), before);
   }
+}
+
+TEST_F(ClientMemory, AFileSharedForReadingOnlyIsNotWrittenByItsOtherDescriptor) {
+  const auto path = "/proc/self/fd/" + std::to_string(file.get());
+  ASSERT_EQ(refusal(0x10000, page, unique_fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC)}, 0,
+                    access::read),
+            errc::ok);
+  ASSERT_EQ(refusal(0x20000, page, copy_of(file)), errc::ok);  // the same file, for both
+  EXPECT_TRUE(reaches(0x20000, page));
+}
+
+TEST_F(ClientMemory, TheNumberOfFilesIsBounded) {
+  std::uint64_t count = 0;
+  result<const region*> mapped = nullptr;
+  for (; count <= client_memory::files_max; ++count) {
+    mapped = memory.map(iova{count * page}, page, access::read, make_memory(page), 0);
+    if (!mapped) {
+      break;
+    }
+  }
+  EXPECT_EQ(count, client_memory::files_max);
+  EXPECT_EQ(mapped.error(), (error{errc::os, EMFILE}));
+  EXPECT_EQ(memory.unmap(iova{0}, page), 1U);
+  EXPECT_EQ(refusal(0, page, make_memory(page)), errc::ok);
 }
 
 TEST_F(ClientMemory, PartsOfHugePagesAreReachedToo) {

@@ -182,7 +182,11 @@ void server::close() {
   if (connection_->introduced && !model_.close_device()) {
     return;
   }
-  memory_.unmap_all();
+  connection_->introduced = false;  // the model is closed
+  if (!memory_.unmap_some(options_.unmaps_max)) {
+    more_ = true;
+    return;
+  }
   connection_.reset();
   state_ = server_state::idle;
 }
@@ -192,7 +196,7 @@ instant server::next_call(instant now) const noexcept {
     case server_state::idle:
       return never;
     case server_state::closing:
-      return now + retry_close;
+      return more_ ? now : now + retry_close;
     case server_state::connected:
       break;
   }

@@ -85,18 +85,6 @@ TEST_F(ServerDma, UnmapsOfNothingSucceed) {
   EXPECT_EQ(maps(), 0U);
 }
 
-TEST_F(ServerDma, AResultThatNobodyTookDoesNotHoldUpTheNextClient) {
-  std::array<std::byte, 8> data{};
-  ASSERT_TRUE(host.served->dma_read(iova{0x1000}, data));
-  host.leave();
-  host.turn();
-  host.connect();
-  ASSERT_EQ(host.introduce().errno_value(), 0);
-  const auto again = host.served->dma_read(iova{0x1000}, data);
-  ASSERT_TRUE(again);
-  EXPECT_FALSE(host.served->take(*again));  // the old result is not its own
-}
-
 TEST_F(ServerDma, AnUnmapWithAnEdgeInsideAMapIsRefused) {
   host.map(0x10000, 4 * page, memory.get());
   host.map(0x20000, page, memory.get());
@@ -123,6 +111,34 @@ TEST_F(ServerDma, AMapWhoseDescriptorWeHaveNoRoomForIsRefusedAlone) {
   EXPECT_EQ(maps(), 0U);
   EXPECT_EQ(host.map(0x10000, page, memory.get()).errno_value(), 0);
   EXPECT_TRUE(reaches(0x10000, page));
+}
+
+TEST_F(ServerDma, ManyMapsOfAClientThatLeftAreTakenOutAFewAtATime) {
+  for (std::uint64_t i = 0; i < 20; ++i) {
+    ASSERT_EQ(host.map(0x10000 + i * page, page, memory.get(), i * page).errno_value(), 0);
+  }
+  host.leave();
+  unsigned calls = 0;
+  do {
+    const std::size_t before = maps();
+    host.turn(1);
+    EXPECT_LE(before - maps(), 8U);
+    EXPECT_EQ(host.next_call, host.served->state() == server_state::idle ? never : host.now);
+  } while (host.served->state() != server_state::idle && ++calls < 100);
+  EXPECT_EQ(calls, 2U);
+  EXPECT_EQ(std::ranges::count(host.model.log, "close"), 1);
+}
+
+TEST_F(ServerDma, AResultThatNobodyTookDoesNotHoldUpTheNextClient) {
+  std::array<std::byte, 8> data{};
+  ASSERT_TRUE(host.served->dma_read(iova{0x1000}, data));
+  host.leave();
+  host.turn();
+  host.connect();
+  ASSERT_EQ(host.introduce().errno_value(), 0);
+  const auto again = host.served->dma_read(iova{0x1000}, data);
+  ASSERT_TRUE(again);
+  EXPECT_FALSE(host.served->take(*again));  // the old result is not its own
 }
 
 TEST_F(ServerDma, ARegionStaysUntilTheModelHasLetGo) {

@@ -25,7 +25,7 @@ namespace runnel::vfio_user {
 class sigbus_guard {
  public:
   static constexpr std::size_t guards_max = 256;  // clients of one process
-  static constexpr std::size_t ranges_max = 9;    // per client
+  static constexpr std::size_t ranges_max = 17;   // per client
 
   /// @error no_memory (guards_max clients exist)
   [[nodiscard]] static result<sigbus_guard> create() noexcept;
