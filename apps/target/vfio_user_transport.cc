@@ -52,12 +52,24 @@ controller_ports with_memory(controller_ports ports, const guest_memory& memory)
 memory_run client_guest_memory::run_at(iova first, access wanted) const noexcept {
   std::uint64_t bytes = ~std::uint64_t{0};
   const vfio_user::resolved found = memory_.resolve_run(first, bytes, wanted);
+  if (found.memory == hidden_) {
+    return {};
+  }
   return {found.address, bytes, found.memory};
 }
 
 std::byte* client_guest_memory::resolve(iova first, std::uint64_t bytes,
                                         access wanted) const noexcept {
-  return memory_.resolve(first, bytes, wanted).address;
+  std::byte* const begin = memory_.resolve(first, bytes, wanted).address;
+  // The hidden region may be any of those that are spanned.
+  for (std::uint64_t seen = 0; begin != nullptr && seen < bytes;) {
+    const memory_run part = run_at(first + seen, wanted);
+    if (part.address == nullptr) {
+      return nullptr;
+    }
+    seen += part.bytes;
+  }
+  return begin;
 }
 
 vfio_user_endpoint::session::session(const subsystem& system, const controller_options& options,
@@ -219,8 +231,12 @@ std::optional<int> vfio_user_endpoint::go_on() {
       if (!ended) {
         return std::nullopt;
       }
+      if (!*ended) {
+        return EIO;  // it stays hidden, for the server is about to free it
+      }
+      session_->memory.hide(nullptr);
       session_->nvme.memory_added();
-      return *ended ? 0 : EIO;
+      return 0;
     }
     case waiting::drain:
     case waiting::unmap:
@@ -375,6 +391,7 @@ answer vfio_user_endpoint::dma_map(request_id id, const region& added) {
     session_->nvme.memory_added();
     return answer::ok();
   }
+  session_->memory.hide(&added);
   mapper_.map(added);
   return wait(waiting::map, id, &added);
 }

@@ -32,8 +32,13 @@ class client_guest_memory final : public guest_memory {
   [[nodiscard]] std::byte* resolve(iova first, std::uint64_t bytes,
                                    access wanted) const noexcept override;
 
+  /// Has one region be as if it were absent, until the next call: devices do not reach it yet, or
+  /// never will. @param which  only compared, so it may be gone; null: none
+  void hide(const region* which) noexcept { hidden_ = which; }
+
  private:
   const vfio_user::client_memory& memory_;
+  const region* hidden_ = nullptr;
 };
 
 struct endpoint_options {

@@ -22,6 +22,9 @@ using fake::number;
 using vfio::pci_irq;
 using vfio::pci_region;
 
+constexpr auto refused_for_memory =
+    static_cast<std::uint16_t>(nvme::status_code::data_transfer_error);
+
 class VfioUserTransport : public fake::served_controller {};
 
 class TrappedDoorbells : public fake::served_controller {
@@ -137,6 +140,43 @@ TEST_F(VfioUserTransport, MemoryThatADeviceRefusesIsRefused) {
   map_ram();
   enable();
   EXPECT_EQ(status(), nvme::csts_ready);
+}
+
+TEST_F(VfioUserTransport, QueuesInMemoryThatADeviceRefusedStayOutOfReach) {
+  map_ram();
+  enable();
+  make_queues();
+  ASSERT_TRUE(succeeds(client->unmap(ram.memory)));
+  dma.answer = fail(errc::no_memory);
+  EXPECT_FALSE(succeeds(client->map(ram.memory)));
+  submit(nvme::io_opcode::read, 1);
+  EXPECT_FALSE(answer_at(fake::io_cq, 0).has_value());
+  dma.answer = {};
+  map_ram();
+  turn();
+  EXPECT_EQ(answer_at(fake::io_cq, 0), 0);
+}
+
+TEST_F(VfioUserTransport, CommandsDoNotUseMemoryThatDevicesDoNotReachYet) {
+  map_ram();
+  enable();
+  make_queues();
+  fake::shared_ram more{mib};
+  more.memory.iova_offset += fake::ram_bytes;  // right behind the other
+  const std::uint64_t there = fake::admin_sq + fake::ram_bytes;
+  dma.answers = false;
+  const auto started = client->map(more.memory);
+  turn();
+  submit(nvme::io_opcode::read, 1, there);
+  EXPECT_EQ(answer_at(fake::io_cq, 0), refused_for_memory);
+  EXPECT_EQ(order(machine::create_cq(2, 512, there - 0x1000, 1)),  // from one into the other
+            refused_for_memory);
+  dma.answers = true;
+  EXPECT_TRUE(succeeds(started));
+  submit(nvme::io_opcode::read, 1, there);
+  EXPECT_EQ(answer_at(fake::io_cq, 1), 0);
+  EXPECT_EQ(order(machine::create_cq(2, 512, there - 0x1000, 1)), 0);
+  EXPECT_TRUE(succeeds(client->unmap(more.memory)));
 }
 
 TEST_F(VfioUserTransport, AResetWaitsForCommandsAndForgetsEverything) {
