@@ -30,7 +30,7 @@ class memory final : public guest_memory {
   static constexpr std::uint64_t base = 0x10'0000'0000;
 
   explicit memory(std::size_t bytes)
-      : bytes_{bytes}, arena_{static_cast<std::byte*>(std::aligned_alloc(page_bytes, bytes))} {
+      : arena_{static_cast<std::byte*>(std::aligned_alloc(page_bytes, bytes))} {
     std::memset(arena_.get(), 0, bytes);
   }
 
@@ -78,7 +78,6 @@ class memory final : public guest_memory {
   struct release {
     void operator()(std::byte* memory) const noexcept { std::free(memory); }
   };
-  std::size_t bytes_;
   std::unique_ptr<std::byte, release> arena_;
   std::vector<std::unique_ptr<region>> regions_;
 };
@@ -127,7 +126,7 @@ class disk final : public block_device {
     queue(disk& owner, std::uint32_t depth) : owner_{owner}, depth_{depth} {}
     void submit(std::span<block_request> requests) noexcept override {
       for (block_request& request : requests) {
-        owner_.take(request);
+        owner_.start(request);
       }
     }
     std::size_t poll(std::span<block_completion> out) noexcept override {
@@ -141,7 +140,7 @@ class disk final : public block_device {
     std::uint32_t depth_;
   };
 
-  void take(block_request& request) {
+  void start(block_request& request) {
     if (room == 0) {
       request.state = block_state::refused;
       return;
