@@ -88,9 +88,8 @@ void port::detach() noexcept {
     return;
   }
   stop_listening();
-  if (client_) {
+  if (std::exchange(has_client_, false)) {
     core_->remove_service(*client_);
-    client_.reset();
   }
   core_->remove_source(this);
   core_ = nullptr;
@@ -105,7 +104,7 @@ void port::close() {
 }
 
 bool port::closed() const noexcept {
-  return closing_ && !client_;
+  return closing_ && !has_client_;
 }
 
 std::uint32_t port::poll() noexcept {
@@ -147,6 +146,7 @@ void port::welcome(std::unique_ptr<vfio_user::channel> client) {
   if (!watch_client(client_fd_.get())) {
     CHECK(watch_client(-1));  // looked at periodically instead
   }
+  has_client_ = true;
   tell(port_event::kind::client_came, nullptr);
 }
 
@@ -158,9 +158,10 @@ bool port::watch_client(int fd) {
   return core_->add_service(*client_).has_value();
 }
 
+/// Runs within the client's service, so that stays an object until the next client comes.
 void port::dismiss() {
   core_->remove_service(*client_);
-  client_.reset();
+  has_client_ = false;
   client_fd_.reset();
   const std::optional<failure>& end = server_->last_end();
   const bool by_itself = !end || (end->what.code == errc::device_gone && end->hint.empty());

@@ -83,7 +83,8 @@ class port {
   bool accept_failed_ = false;
   bool closing_ = false;
   unique_fd client_fd_;  // a duplicate to be watched: the server closes its own when it likes
-  std::optional<service> client_;
+  bool has_client_ = false;
+  std::optional<service> client_;  // of the last client, while there is none
 };
 
 }  // namespace runnel::target
