@@ -73,10 +73,12 @@ status_code queue_table::create_submission(const queue_request& request) noexcep
     return wrong;
   }
   submission_queue& queue = submissions_[raw(request.id)];
-  if (queue.exists() || request.completion_queue > state_.io_queues) {
+  const bool possible =
+      request.completion_queue != 0 && request.completion_queue <= state_.io_queues;
+  if (queue.exists() || !possible) {
     return status_code::invalid_queue_id;
   }
-  if (request.completion_queue == 0 || !completions_[request.completion_queue].exists()) {
+  if (!completions_[request.completion_queue].exists()) {
     return status_code::cq_invalid;
   }
   open_submission(request);
