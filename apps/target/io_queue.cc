@@ -8,19 +8,21 @@ std::byte* completion_queue::look(const guest_memory& memory) const noexcept {
 }
 
 bool completion_queue::interrupt_due(std::uint64_t& wrong) noexcept {
-  if (state_->tail == told_) {
+  if (untold_ == 0) {
     return false;
   }
   state_->head = head_doorbell_.read(state_->entries, state_->head, wrong);
   const std::uint16_t head = state_->head;
   if (head == state_->tail) {
-    told_ = head;  // it has read everything without being told
+    untold_ = 0;  // it has read everything without being told
+    told_ = head;
     return false;
   }
   if (head != told_ && head != seen_) {
     seen_ = head;
     return false;
   }
+  untold_ = 0;
   told_ = state_->tail;
   seen_ = head;
   return true;

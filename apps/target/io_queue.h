@@ -56,6 +56,7 @@ class completion_queue {
   /// A new queue, or one that the host made before this object was. @pre state().entries != 0
   void open() noexcept {
     promised_ = 0;
+    untold_ = 0;
     told_ = state_->tail;
     seen_ = state_->head;
   }
@@ -97,6 +98,7 @@ class completion_queue {
       state_->tail = 0;
       state_->phase ^= 1U;
     }
+    ++untold_;
   }
 
   /// Whether to interrupt the host now. At once when it has read all that it was told of; while it
@@ -119,8 +121,9 @@ class completion_queue {
   std::byte* entries_ = nullptr;
   doorbell head_doorbell_;
   std::uint32_t promised_ = 0;
-  std::uint16_t told_ = 0;  // tail at the last interrupt
-  std::uint16_t seen_ = 0;  // head when an interrupt was last considered
+  std::uint32_t untold_ = 0;  // posted since the last interrupt; the tail may be back where it was
+  std::uint16_t told_ = 0;    // tail at the last interrupt
+  std::uint16_t seen_ = 0;    // head when an interrupt was last considered
 };
 
 /// Where commands come from.

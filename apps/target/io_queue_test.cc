@@ -267,6 +267,26 @@ TEST_P(IoQueue, ADoorbellOutOfRangeIsIgnoredAndReportedOnce) {
   EXPECT_EQ(code(host.take(queue)), status_code::success);  // and goes on with a good value
 }
 
+TEST(CompletionQueue, AWholeLapWithinOneTurnIsStillTold) {
+  fake::memory memory{page_bytes};
+  memory.add(fake::memory::base, page_bytes);
+  alignas(4) std::array<std::byte, 4> head{};
+  completion_queue_state state{.base = iova{fake::memory::base}, .entries = 4, .interrupts = 1};
+  completion_queue queue;
+  queue.bind(state, head.data());
+  queue.open();
+  queue.find(memory);
+  for (unsigned posted = 0; posted < 4; ++posted) {
+    mmio_write<std::uint32_t>(head.data(), posted / 2);  // the host reads meanwhile
+    queue.post({});
+  }
+  ASSERT_EQ(state.tail, 0);
+  std::uint64_t wrong = 0;
+  static_cast<void>(queue.interrupt_due(wrong));  // it is reading: not now
+  EXPECT_TRUE(queue.interrupt_due(wrong));        // it has stopped short of the tail
+  EXPECT_FALSE(queue.interrupt_due(wrong));
+}
+
 TEST_P(IoQueue, AWrongHeadDoorbellDoesNotFreeEntries) {
   for (std::uint16_t i = 0; i < 60; ++i) {
     host.submit(queue, machine::io(io_opcode::read, i, 1, machine::data));
