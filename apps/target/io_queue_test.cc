@@ -77,6 +77,13 @@ TEST_P(IoQueue, CommandsThatCannotBeDoneAreRefusedForGood) {
                status_code::invalid_namespace_or_format},
            row{"all namespaces", with(good, [](auto& c) { c.nsid = nvme::nsid_all; }),
                status_code::invalid_namespace_or_format},
+           row{"a flush of all namespaces",
+               with(good,
+                    [](auto& c) {
+                      c.opcode = static_cast<std::uint8_t>(io_opcode::flush);
+                      c.nsid = nvme::nsid_all;
+                    }),
+               status_code::invalid_namespace_or_format},
            row{"an unknown opcode", with(good, [](auto& c) { c.opcode = 0x7f; }),
                status_code::invalid_opcode},
            row{"compare", with(good, [](auto& c) { c.opcode = 5; }), status_code::invalid_opcode},
