@@ -83,7 +83,7 @@ class memory final : public guest_memory {
 };
 
 /// A disk of 512- or 4096-byte blocks that a test steers.
-class disk final : public block_device {
+class disk : public block_device {
  public:
   enum class mode : std::uint8_t { in_place, delayed };
 
@@ -102,6 +102,7 @@ class disk final : public block_device {
   std::size_t may_finish = 1U << 20U;           // delayed requests that may finish from here on
   block_status status = block_status::success;  // of all requests
   std::uint64_t flushes = 0;
+  std::uint64_t unflushed_writes = 0;
   std::uint64_t forced_writes = 0;
   std::uint64_t publications = 0;
 
@@ -114,6 +115,9 @@ class disk final : public block_device {
   [[nodiscard]] outcome<std::unique_ptr<block_queue>> make_queue(std::uint32_t depth) override {
     return std::make_unique<queue>(*this, depth);
   }
+
+ protected:
+  block_info info_;
 
  private:
   struct waiting_request {
@@ -146,7 +150,11 @@ class disk final : public block_device {
       return;
     }
     --room;
-    flushes += request.op == block_op::flush ? 1U : 0U;
+    if (request.op == block_op::flush) {
+      ++flushes;
+      unflushed_writes = 0;
+    }
+    unflushed_writes += request.op == block_op::write ? 1U : 0U;
     forced_writes += request.force_unit_access ? 1U : 0U;
     const std::span segments{request.segments, request.segment_count};
     if (how == mode::delayed) {
@@ -183,7 +191,6 @@ class disk final : public block_device {
     }
   }
 
-  block_info info_;
   std::vector<std::byte> content_;
   std::deque<waiting_request> waiting_;
 };

@@ -18,27 +18,68 @@ using namespace std::chrono_literals;
 
 constexpr nanoseconds drain_period = 50us;
 
-/// @return 0 when not even one page would pass
-std::uint32_t common_transfer_bytes(std::span<const io::device_pointer> devices,
-                                    std::uint32_t wish) {
-  for (const auto& device : devices) {
-    wish = std::min(wish, device->info().transfer_bytes_max);
+constexpr std::uint32_t transfer_bytes_min = page_bytes;
+
+outcome<> check_where(const target_options& options) {
+  if (options.listeners.empty() || options.listeners.size() >= 0xfff0) {
+    return fail({errc::invalid}, "serve", "target", "name at least one listener");
   }
-  return wish < page_bytes ? 0 : std::bit_floor(wish);
+  return {};
+}
+
+outcome<std::vector<served_device>> open_devices(engine& host, const target_options& options) {
+  std::vector<served_device> devices;
+  for (const io::address& where : options.namespaces) {
+    auto device =
+        io::open_block(where, {.memory = host.memory(),
+                               .clock = host.clock(),
+                               .queues = static_cast<std::uint32_t>(options.listeners.size()),
+                               .queue_depth = options.queue_depth});
+    if (!device) {
+      return std::unexpected{std::move(device.error())};
+    }
+    const std::uint32_t depth_max = (*device)->info().queue_depth_max;
+    devices.push_back(
+        {.device = std::move(*device), .queue_depth = std::min(options.queue_depth, depth_max)});
+  }
+  return devices;
+}
+
+outcome<> check_device(const block_info& info, std::size_t core_count) {
+  // Mapping a client's memory for a device is the business of one core, so the clients that share
+  // the device must be on it.
+  if (info.device_reads_memory && core_count > 1) {
+    return fail({errc::unsupported}, "serve", info.address,
+                "devices with DMA are served from one core: name one core");
+  }
+  if (info.transfer_bytes_max < transfer_bytes_min) {
+    return fail({errc::unsupported}, "serve", info.address,
+                fmt::format("a namespace must take transfers of {} bytes", transfer_bytes_min));
+  }
+  return {};
 }
 
 }  // namespace
 
 outcome<std::unique_ptr<target>> target::create(engine& host, const target_options& options) {
-  if (options.listeners.empty() || options.listeners.size() >= 0xfff0) {
-    return fail({errc::invalid}, "serve", "target", "name at least one listener");
+  if (auto valid = check_where(options); !valid) {
+    return std::unexpected{std::move(valid.error())};
   }
-  if (options.namespaces.empty()) {
-    return fail({errc::invalid}, "serve", "target", "name at least one namespace");
+  auto devices = open_devices(host, options);
+  if (!devices) {
+    return std::unexpected{std::move(devices.error())};
+  }
+  return create(host, options, std::move(*devices));
+}
+
+outcome<std::unique_ptr<target>> target::create(engine& host, const target_options& options,
+                                                std::vector<served_device> devices) {
+  if (auto valid = check_where(options); !valid) {
+    return std::unexpected{std::move(valid.error())};
   }
   std::unique_ptr<target> made{new target{host}};
-  if (auto opened = made->open_devices(options); !opened) {
-    return std::unexpected{std::move(opened.error())};
+  if (auto adopted = made->adopt(std::move(devices)); !adopted) {
+    return std::unexpected{std::move(adopted.error())};
   }
   made->describe(options);
   if (auto opened = made->open_ports(options); !opened) {
@@ -51,28 +92,18 @@ target::~target() {
   CHECK(!started_);
 }
 
-outcome<> target::open_devices(const target_options& options) {
-  for (const io::address& where : options.namespaces) {
-    auto device =
-        io::open_block(where, {.memory = host_.memory(),
-                               .clock = host_.clock(),
-                               .queues = static_cast<std::uint32_t>(options.listeners.size()),
-                               .queue_depth = options.queue_depth});
-    if (!device) {
-      return std::unexpected{std::move(device.error())};
-    }
-    // Mapping a client's memory for a device is the business of one core, so the clients that
-    // share the device must be on it.
-    if ((*device)->info().device_reads_memory && host_.core_count() > 1) {
-      return fail({errc::unsupported}, "serve", where.text,
-                  "devices with DMA are served from one core: name one core");
-    }
-    devices_.push_back(std::move(*device));
+outcome<> target::adopt(std::vector<served_device> devices) {
+  devices_ = std::move(devices);
+  if (devices_.empty()) {
+    return fail({errc::invalid}, "serve", "target", "name at least one namespace");
   }
-  system_.transfer_bytes_max = common_transfer_bytes(devices_, system_.transfer_bytes_max);
-  if (system_.transfer_bytes_max == 0) {
-    return fail({errc::unsupported}, "serve", options.namespaces.front().text,
-                "a namespace must take transfers of 4096 bytes");
+  for (const served_device& each : devices_) {
+    const block_info& info = each.device->info();
+    if (auto valid = check_device(info, host_.core_count()); !valid) {
+      return valid;
+    }
+    system_.transfer_bytes_max =
+        std::min(system_.transfer_bytes_max, std::bit_floor(info.transfer_bytes_max));
   }
   return {};
 }
@@ -91,7 +122,7 @@ void target::describe(const target_options& options) {
       fmt::join(id.begin() + 10, id.end(), ""));
   system_.serial = fmt::format("{:02x}", fmt::join(id.begin() + 6, id.end(), ""));
   system_.firmware = RUNNEL_VERSION;
-  for (const auto& device : devices_) {
+  for (const auto& [device, depth] : devices_) {
     const auto nsid = static_cast<std::uint32_t>(system_.namespaces.size() + 1);
     system_.namespaces.push_back(
         {device.get(), derive_identity(system_.nqn, nsid, device->info().address)});
@@ -99,11 +130,11 @@ void target::describe(const target_options& options) {
   }
 }
 
-outcome<std::vector<namespace_path>> target::make_paths(const target_options& options) {
+outcome<std::vector<namespace_path>> target::make_paths() {
   std::vector<namespace_path> paths;
-  for (const auto& device : devices_) {
+  for (const auto& [device, depth] : devices_) {
     const block_info& info = device->info();
-    auto queue = device->make_queue(std::min(options.queue_depth, info.queue_depth_max));
+    auto queue = device->make_queue(depth);
     if (!queue) {
       return std::unexpected{std::move(queue.error())};
     }
@@ -117,7 +148,7 @@ outcome<std::vector<namespace_path>> target::make_paths(const target_options& op
 
 outcome<> target::open_ports(const target_options& options) {
   for (const std::string& path : options.listeners) {
-    auto paths = make_paths(options);
+    auto paths = make_paths();
     if (!paths) {
       return std::unexpected{std::move(paths.error())};
     }
@@ -137,20 +168,24 @@ outcome<> target::open_ports(const target_options& options) {
 outcome<> target::start() {
   CHECK(!started_);
   started_ = true;
+  if (const result<> attached = attach(); !attached) {
+    return fail(attached.error(), "serve", "target");
+  }
+  return {};
+}
+
+result<> target::attach() {
   result<> attached;
   host_.call(0, [&] { attached = serve_devices(host_.core(0)); });
   for (std::size_t i = 0; i < ports_.size() && attached; ++i) {
     reactor& core = host_.core(core_of(i));
     host_.call(core_of(i), [&] { attached = ports_[i]->attach(core); });
   }
-  if (!attached) {
-    return fail(attached.error(), "serve", "target");
-  }
-  return {};
+  return attached;
 }
 
 result<> target::serve_devices(reactor& core) {
-  for (const auto& device : devices_) {
+  for (const auto& [device, depth] : devices_) {
     if (device->event_fd() < 0) {
       continue;  // it has no control side
     }
@@ -189,7 +224,7 @@ outcome<> target::stop() {
       static_cast<void>(each.release());
     }
     for (auto& each : devices_) {
-      static_cast<void>(each.release());
+      static_cast<void>(each.device.release());
     }
     return fail({errc::timed_out}, "stop", "target", "a device does not finish its requests");
   }

@@ -27,6 +27,12 @@ struct target_options {
   std::function<void(const port_event&)> on_event;
 };
 
+/// A device to be served, and how deep the queue of each controller towards it is.
+struct served_device {
+  io::device_pointer device;
+  std::uint32_t queue_depth = 256;
+};
+
 /// An NVMe subsystem served to other processes: block devices as namespaces, one controller for
 /// each listener. A library: the application brings the engine, decides when to stop and prints.
 /// @context control thread; the engine outlives it
@@ -35,9 +41,13 @@ class target {
   /// Opens the devices, then the sockets. Clients may connect from here on and are served after
   /// `start`.
   /// @error what a device or a socket says; invalid (nothing to serve or nowhere); unsupported
-  ///        (a device with DMA on several cores)
+  ///        (a device with DMA on several cores, or for small transfers only)
   [[nodiscard]] static outcome<std::unique_ptr<target>> create(engine& host,
                                                                const target_options& options);
+  /// The same with devices that are open already, in place of `options.namespaces`.
+  [[nodiscard]] static outcome<std::unique_ptr<target>> create(engine& host,
+                                                               const target_options& options,
+                                                               std::vector<served_device> devices);
   target(const target&) = delete;
   target& operator=(const target&) = delete;
   ~target();  // stopped, if it was started
@@ -59,12 +69,13 @@ class target {
 
  private:
   explicit target(engine& host) : host_{host} {}
-  [[nodiscard]] outcome<> open_devices(const target_options& options);
+  [[nodiscard]] outcome<> adopt(std::vector<served_device> devices);
   void describe(const target_options& options);
   [[nodiscard]] outcome<> open_ports(const target_options& options);
-  [[nodiscard]] outcome<std::vector<namespace_path>> make_paths(const target_options& options);
+  [[nodiscard]] outcome<std::vector<namespace_path>> make_paths();
   [[nodiscard]] task<result<>> drain(reactor& core, std::size_t core_index);
   [[nodiscard]] task<result<>> flush(reactor& core);
+  [[nodiscard]] result<> attach();
   [[nodiscard]] result<> serve_devices(reactor& core);
   void leave_cores();
   [[nodiscard]] std::size_t core_of(std::size_t port_index) const noexcept {
@@ -72,7 +83,7 @@ class target {
   }
 
   engine& host_;
-  std::vector<io::device_pointer> devices_;         // outlive the ports' queues
+  std::vector<served_device> devices_;              // outlive the ports' queues
   std::vector<std::unique_ptr<service>> controls_;  // of devices, on the first core
   subsystem system_;
   std::vector<std::unique_ptr<port>> ports_;

@@ -4,6 +4,7 @@
 
 #include "apps/target/target.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include <fstream>
 #include <optional>
 
+#include "apps/target/fake_host.h"
 #include "drivers/vfio/user_client.h"
 
 namespace runnel::target {
@@ -56,6 +58,38 @@ class Target : public testing::Test {
     served = std::move(*made);
     EXPECT_TRUE(served->start().has_value());
     return {};
+  }
+  /// Has a target over that disk, not started. @return the disk, which is the target's
+  template <class Disk>
+  outcome<Disk*> make_over(std::unique_ptr<Disk> disk) {
+    Disk* const borrowed = disk.get();
+    std::vector<served_device> devices;
+    devices.push_back({.device = io::device_pointer{disk.release()}});
+    auto made = target::create(*host, options, std::move(devices));
+    if (!made) {
+      return std::unexpected{std::move(made.error())};
+    }
+    served = std::move(*made);
+    return borrowed;
+  }
+  io::device_pointer open_disk(const char* name) const {
+    auto disk = io::open_block(*io::parse_address("vfio-user:" + path(name)),
+                               {.memory = host->memory(), .clock = host->clock()});
+    EXPECT_TRUE(disk.has_value());
+    return std::move(*disk);
+  }
+  /// Writes the first block through the target's NVMe controller.
+  block_status write_block(block_device& disk) const {
+    const auto queue = std::move(*disk.make_queue(8));
+    const std::span<std::byte> bytes = *host->memory().allocate(page_bytes, page_bytes);
+    const segment piece{bytes.data(), disk.info().block_bytes, &host->memory().memory()};
+    std::array<block_request, 1> request{
+        {{.segments = &piece, .segment_count = 1, .blocks = 1, .op = block_op::write}}};
+    queue->submit(request);
+    queue->flush();
+    std::array<block_completion, 1> done;
+    EXPECT_TRUE(wait_until(nullptr, [&] { return queue->poll(done) == 1; }));
+    return done[0].status;
   }
 
   /// Serves the client's side until `done`. @return false after 10 s
@@ -154,6 +188,32 @@ TEST_F(Target, SaysWhatIsWrongInsteadOfStarting) {
   add("file:" + path("absent.img"));
   EXPECT_NE(start().find("absent.img"), std::string::npos);
   EXPECT_FALSE(std::filesystem::exists(path("a.sock")));  // devices come first
+}
+
+TEST_F(Target, MakesWhatWasWrittenDurableWhenItStops) {
+  listen("a.sock");
+  auto disk = make_over(std::make_unique<fake::disk>(512, 1024));
+  ASSERT_TRUE(disk.has_value());
+  ASSERT_TRUE(served->start().has_value());
+  const io::device_pointer client = open_disk("a.sock");
+  EXPECT_EQ(write_block(*client), block_status::success);
+  EXPECT_TRUE(served->stop().has_value());
+  EXPECT_EQ(served->counters().writes, 1U);
+  EXPECT_EQ((*disk)->flushes, 1U);
+  EXPECT_EQ((*disk)->unflushed_writes, 0U);
+}
+
+TEST_F(Target, AFlushThatFailsAtTheEndIsSaid) {
+  listen("a.sock");
+  auto disk = make_over(std::make_unique<fake::disk>(512, 1024));
+  ASSERT_TRUE(disk.has_value());
+  (*disk)->status = block_status::write_fault;
+  ASSERT_TRUE(served->start().has_value());
+  const auto stopped = served->stop();
+  ASSERT_FALSE(stopped.has_value());
+  EXPECT_EQ(stopped.error().what.code, errc::bad_status);
+  EXPECT_EQ(stopped.error().operation, "flush");
+  EXPECT_EQ((*disk)->flushes, 1U);
 }
 
 TEST_F(Target, ASocketThatIsServedIsNotTakenOver) {
