@@ -40,7 +40,8 @@ outcome<std::vector<served_device>> open_devices(engine& host, const target_opti
     }
     const std::uint32_t depth_max = (*device)->info().queue_depth_max;
     devices.push_back(
-        {.device = std::move(*device), .queue_depth = std::min(options.queue_depth, depth_max)});
+        {.device = std::move(*device),
+         .queue_depth = where.queue_depth.value_or(std::min(options.queue_depth, depth_max))});
   }
   return devices;
 }

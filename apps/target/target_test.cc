@@ -216,6 +216,15 @@ TEST_F(Target, AFlushThatFailsAtTheEndIsSaid) {
   EXPECT_EQ((*disk)->flushes, 1U);
 }
 
+TEST_F(Target, TheDepthOfQueuesIsThatOfTheAddress) {
+  std::ofstream{path("disk.img")}.close();
+  std::filesystem::resize_file(path("disk.img"), 1 * mib);
+  listen("a.sock");
+  add("file:" + path("disk.img") + "?queue_depth=65536");
+  const std::string complaint = start();
+  EXPECT_NE(complaint.find("65536"), std::string::npos) << complaint;
+}
+
 TEST_F(Target, ASocketThatIsServedIsNotTakenOver) {
   listen("a.sock");
   add("null:1m");
