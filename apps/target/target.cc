@@ -18,7 +18,8 @@ using namespace std::chrono_literals;
 
 constexpr nanoseconds drain_period = 50us;
 
-constexpr std::uint32_t transfer_bytes_min = page_bytes;
+// Fewer bytes cannot be told: an MDTS of one page is 0, and that means no limit.
+constexpr std::uint32_t transfer_bytes_min = 2 * page_bytes;
 
 outcome<> check_where(const target_options& options) {
   if (options.listeners.empty() || options.listeners.size() >= 0xfff0) {

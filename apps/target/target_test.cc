@@ -190,6 +190,23 @@ TEST_F(Target, SaysWhatIsWrongInsteadOfStarting) {
   EXPECT_FALSE(std::filesystem::exists(path("a.sock")));  // devices come first
 }
 
+class small_transfer_disk final : public fake::disk {
+ public:
+  explicit small_transfer_disk(std::uint32_t transfer_bytes_max) : disk{512, 1024} {
+    info_.transfer_bytes_max = transfer_bytes_max;
+  }
+};
+
+TEST_F(Target, TransfersOfOnePageAreTooSmallToBeServed) {
+  listen("a.sock");
+  const auto refused = make_over(std::make_unique<small_transfer_disk>(8191));
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().what.code, errc::unsupported);
+  EXPECT_EQ(refused.error().object, "fake");
+  ASSERT_TRUE(make_over(std::make_unique<small_transfer_disk>(12288)).has_value());
+  EXPECT_EQ(served->system().transfer_bytes_max, 8192U);
+}
+
 TEST_F(Target, MakesWhatWasWrittenDurableWhenItStops) {
   listen("a.sock");
   auto disk = make_over(std::make_unique<fake::disk>(512, 1024));
