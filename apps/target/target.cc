@@ -171,6 +171,8 @@ outcome<> target::start() {
   CHECK(!started_);
   started_ = true;
   if (const result<> attached = attach(); !attached) {
+    // What went wrong first is what the caller wants to know.
+    static_cast<void>(stop());
     return fail(attached.error(), "serve", "target");
   }
   return {};

@@ -52,8 +52,8 @@ class target {
   target& operator=(const target&) = delete;
   ~target();  // stopped, if it was started
 
-  /// Serves: listener i on core i modulo the cores of the engine. `stop` must follow, whatever
-  /// this returns. @error os
+  /// Serves: listener i on core i modulo the cores of the engine. `stop` must follow.
+  /// @error os; nothing is served then, and it is stopped
   [[nodiscard]] outcome<> start();
 
   /// Accepts nobody any more, ends the clients when their I/O has ended, makes everything that was

@@ -190,6 +190,25 @@ TEST_F(Target, SaysWhatIsWrongInsteadOfStarting) {
   EXPECT_FALSE(std::filesystem::exists(path("a.sock")));  // devices come first
 }
 
+/// Its control side has a descriptor of a kind that nothing can wait for.
+class unwatchable_disk final : public fake::disk {
+ public:
+  unwatchable_disk() : disk{512, 1024}, file_{::open("/proc/self/maps", O_RDONLY | O_CLOEXEC)} {}
+  [[nodiscard]] int event_fd() const noexcept override { return file_.get(); }
+
+ private:
+  unique_fd file_;
+};
+
+TEST_F(Target, AStartThatFailsSaysWhyAndLeavesNothingToStop) {
+  listen("a.sock");
+  ASSERT_TRUE(make_over(std::make_unique<unwatchable_disk>()).has_value());
+  const auto started = served->start();
+  ASSERT_FALSE(started.has_value());
+  EXPECT_EQ(started.error().what.code, errc::os);
+  served.reset();
+}
+
 class small_transfer_disk final : public fake::disk {
  public:
   explicit small_transfer_disk(std::uint32_t transfer_bytes_max) : disk{512, 1024} {
