@@ -142,7 +142,9 @@ outcome<> engine::make_queues(io::shared_device& device, const open_options& opt
 
 outcome<> engine::attach(io::shared_device& device) {
   result<> served;
-  call(0, [&] { served = cores_[0]->loop.add_service(device.control_); });
+  if (device.device().event_fd() >= 0) {  // else it has no control side
+    call(0, [&] { served = cores_[0]->loop.add_service(device.control_); });
+  }
   if (!served) {
     return fail(served.error(), "watch", device.info().address);
   }
@@ -156,7 +158,9 @@ void engine::detach(io::shared_device& device) {
   for (std::size_t index = 0; index < device.disks_.size(); ++index) {
     call(index, [&] { device.disks_[index]->detach(); });
   }
-  call(0, [&] { cores_[0]->loop.remove_service(device.control_); });
+  if (device.control_.attached()) {
+    call(0, [&] { cores_[0]->loop.remove_service(device.control_); });
+  }
 }
 
 void engine::post(std::size_t core_index, reactor::function f, void* context) {

@@ -188,7 +188,8 @@ bool reactor::one_turn() noexcept {
   stamp();
   found |= run_posts();
   cancel_tasks();
-  found |= run_timers();
+  run_timers();
+  found |= std::exchange(served_fd_, false);
   found |= run_ready();
   publish();
   busy_ = found;
@@ -239,17 +240,16 @@ void reactor::cancel_tasks() noexcept {
   }
 }
 
-bool reactor::run_timers() noexcept {
+/// Not work by itself: whom a timer readies is resumed and counted below, and housekeeping that
+/// comes round would have an idle core look busy.
+void reactor::run_timers() noexcept {
   if (timers_.next_deadline() > now_) {
-    return false;
+    return;
   }
   timers_.advance(now_);
-  bool fired = false;
   while (timer* const due = timers_.pop_due()) {
     due->fire();
-    fired = true;
   }
-  return fired;
 }
 
 bool reactor::run_ready() noexcept {
@@ -288,6 +288,7 @@ void reactor::look(instant until) noexcept {
   if (until > now_) {
     now_ = clock_.now();
   }
+  served_fd_ |= count != 0;
   for (std::size_t index = 0; index < count; ++index) {
     void* const token = std::exchange(readable_[index], nullptr);
     if (token != nullptr) {  // null: removed by a service served before it

@@ -47,6 +47,8 @@ class service : private timer {
   service(function advance, void* context, int fd, const char* name) noexcept
       : timer{on_deadline}, advance_{advance}, context_{context}, fd_{fd}, name_{name} {}
 
+  [[nodiscard]] bool attached() const noexcept { return core_ != nullptr; }
+
  private:
   friend class reactor;
   static void on_deadline(timer& self) noexcept;
@@ -65,7 +67,8 @@ struct reactor_options {
   nanoseconds service_period{30'000};
 };
 
-/// What a core did; read on that core. Only turns that found work are timed.
+/// What a core did; read on that core. Only turns that found work are timed, and a service that is
+/// called because it is time is no such work.
 struct reactor_stats {
   std::uint64_t busy_turns = 0;
   nanoseconds busy_time{0};
@@ -175,7 +178,7 @@ class reactor final {
   void stamp() noexcept;
   bool run_posts() noexcept;
   void cancel_tasks() noexcept;
-  bool run_timers() noexcept;
+  void run_timers() noexcept;
   bool run_ready() noexcept;
   void publish() noexcept;
   void look(instant until) noexcept;
@@ -194,6 +197,7 @@ class reactor final {
   std::uint32_t idle_turns_to_stamp_ = 1;
   bool busy_ = false;            // the last turn found work
   bool polling_ = false;         // inside poll_sources
+  bool served_fd_ = false;       // some descriptor had something to read
   bool source_removed_ = false;  // while polling: its place is closed up afterwards
   std::atomic<bool> posted_{false};
   std::atomic<bool> stop_{false};

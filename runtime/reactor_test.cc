@@ -285,6 +285,23 @@ TEST_F(ReactorTest, AServiceWithoutAnFdIsCalledEveryPeriod) {
   core.loop.remove_service(served.control);
 }
 
+TEST_F(ReactorTest, AServiceIsWorkOnlyWhenItsFdWasReadable) {
+  const unique_fd fd{eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+  counting_service watched{fd.get()};
+  counting_service periodic{-1};
+  ASSERT_TRUE(core.loop.add_service(watched.control));
+  ASSERT_TRUE(core.loop.add_service(periodic.control));
+  core.run_for(1ms);
+  EXPECT_GT(periodic.calls, 20);
+  EXPECT_EQ(core.loop.stats().busy_turns, 0U);
+  ASSERT_EQ(eventfd_write(fd.get(), 1), 0);
+  core.run_for(1ms);
+  EXPECT_EQ(watched.calls, 2);
+  EXPECT_EQ(core.loop.stats().busy_turns, 1U);
+  core.loop.remove_service(watched.control);
+  core.loop.remove_service(periodic.control);
+}
+
 TEST_F(ReactorTest, AServiceMayRemoveItselfAndAnotherThatIsReadableToo) {
   const std::array<unique_fd, 2> fds{unique_fd{eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)},
                                      unique_fd{eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)}};
