@@ -22,7 +22,8 @@ class perf_command final : public command {
   CLI::App* declare(CLI::App& program) override {
     CLI::App* const self =
         program.add_subcommand("perf", "Measure a block device: rate, latency, data");
-    self->add_option("address", asked_.address, "vfio-user:PATH, file:PATH, ram:SIZE or null:SIZE")
+    self->add_option("address", asked_.address,
+                     "vfio-user:PATH, file:PATH, ram:SIZE or null:[SIZE]")
         ->required();
     self->add_option("--rw", asked_.rw, "randread, randwrite, read, write or randrw")
         ->transform(CLI::CheckedTransformer(

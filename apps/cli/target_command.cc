@@ -49,7 +49,7 @@ class target_command final : public command {
         program.add_subcommand("target", "Serve block devices as an NVMe controller");
     self->add_option("--listen", listeners_, "vfio-user:PATH, one controller each")->required();
     self->add_option("--namespace", namespaces_,
-                     "block device to serve: file:PATH, ram:SIZE, null:SIZE or vfio-user:PATH")
+                     "block device to serve: file:PATH, ram:SIZE, null:[SIZE] or vfio-user:PATH")
         ->required();
     self->add_option("--cores", cores_, "cores to run on, as 0,2-5 or 0x3c")
         ->default_str("first allowed");

@@ -14,7 +14,8 @@ namespace {
 constexpr std::string_view parse_operation = "read the address";
 constexpr std::string_view size_operation = "read the size";
 constexpr std::string_view schemes_hint =
-    "addresses are vfio-user:PATH, file:PATH, ram:SIZE, null:SIZE or pci:DDDD:BB:DD.F";
+    "addresses are vfio-user:PATH, file:PATH, ram:SIZE, null:[SIZE] or pci:DDDD:BB:DD.F";
+constexpr std::uint64_t null_bytes = 1024 * gib;  // takes no memory, so it may well be large
 
 /// One option and where its value goes.
 struct option {
@@ -32,15 +33,16 @@ struct scheme_rule {
   std::string_view name;
   scheme kind;
   bool takes_size;
+  std::uint64_t default_bytes;  // 0: something must be named
   std::array<const option*, 2> options;
 };
 
 constexpr std::array<scheme_rule, 5> scheme_rules{{
-    {"vfio-user", scheme::vfio_user, false, {&namespace_option, &depth_option}},
-    {"file", scheme::file, false, {&block_option, &depth_option}},
-    {"ram", scheme::ram, true, {&block_option, &depth_option}},
-    {"null", scheme::null, true, {&block_option, &depth_option}},
-    {"pci", scheme::pci, false, {&namespace_option, &depth_option}},
+    {"vfio-user", scheme::vfio_user, false, 0, {&namespace_option, &depth_option}},
+    {"file", scheme::file, false, 0, {&block_option, &depth_option}},
+    {"ram", scheme::ram, true, 0, {&block_option, &depth_option}},
+    {"null", scheme::null, true, null_bytes, {&block_option, &depth_option}},
+    {"pci", scheme::pci, false, 0, {&namespace_option, &depth_option}},
 }};
 
 std::unexpected<failure> refuse(std::string_view text, std::string hint) {
@@ -158,11 +160,12 @@ outcome<address> parse_address(std::string_view text) {
   parsed.text = text;
   parsed.kind = rule->kind;
   parsed.target = rest.substr(0, mark);
-  if (parsed.target.empty()) {
+  if (parsed.target.empty() && rule->default_bytes == 0) {
     return refuse(text, std::string{schemes_hint});
   }
   if (rule->takes_size) {
-    const auto bytes = read_number(parsed.target, true);
+    const auto bytes = parsed.target.empty() ? std::optional{rule->default_bytes}
+                                             : read_number(parsed.target, true);
     if (!bytes || *bytes == 0) {
       return refuse(text, "the size is a number with or without k, m, g or t: " +
                               std::string{rule->name} + ":256m");

@@ -16,7 +16,7 @@ struct address {
   std::string text;  // as the user gave it; the object of every failure
   scheme kind = scheme::null;
   std::string target;       // a path, a size or a PCI address
-  std::uint64_t bytes = 0;  // the target of ram and null
+  std::uint64_t bytes = 0;  // the target of ram and null; null has a default
 
   // From the query; which ones are known depends on the scheme.
   std::optional<std::uint32_t> namespace_id;  // ns=

@@ -19,12 +19,14 @@ TEST(Address, KnowsItsSchemeAndTarget) {
     std::string_view target;
     std::uint64_t bytes;
   };
-  for (const row& each : std::array<row, 6>{{
+  for (const row& each : std::array<row, 8>{{
            {"vfio-user:/run/a.sock", scheme::vfio_user, "/run/a.sock", 0},
            {"file:disk.img", scheme::file, "disk.img", 0},
            {"file:/odd?name?block_size=4k", scheme::file, "/odd?name", 0},
            {"ram:256M", scheme::ram, "256M", 256U << 20U},
            {"null:4096", scheme::null, "4096", 4096},
+           {"null:", scheme::null, "", std::uint64_t{1} << 40U},
+           {"null:?block_size=4k", scheme::null, "", std::uint64_t{1} << 40U},
            {"pci:0000:01:00.0", scheme::pci, "0000:01:00.0", 0},
        }}) {
     const auto parsed = parse_address(each.text);
