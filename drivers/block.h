@@ -83,6 +83,10 @@ class block_queue {
 
   /// Requests that may be in flight.
   [[nodiscard]] virtual std::uint32_t depth() const noexcept = 0;
+
+  /// Payload that this core moved itself since the queue was made: to or from a disk in memory, or
+  /// past a device that could not take the segments. For reports.
+  [[nodiscard]] virtual std::uint64_t bytes_copied() const noexcept { return 0; }
 };
 
 struct block_info {

@@ -86,7 +86,7 @@ class target_command final : public command {
     if (auto stopped = (*server)->stop(); !stopped) {
       return report_failure(stopped.error());
     }
-    tell(*log, (*server)->counters());
+    tell(*log, **server);
     return exit_ok;
   }
 
@@ -136,12 +136,13 @@ class target_command final : public command {
     }
   }
 
-  static void tell(spdlog::logger& log, const target::io_counters& total) {
+  static void tell(spdlog::logger& log, const target::target& stopped) {
+    const target::io_counters total = stopped.counters();
     log.info(
         "served reads={} writes={} bytes_read={} bytes_written={} errors={} "
         "payload_bytes_copied={}",
         total.reads, total.writes, total.bytes_read, total.bytes_written, total.errors,
-        total.payload_bytes_copied);
+        stopped.payload_bytes_copied());
   }
 
   std::vector<std::string> listeners_;

@@ -41,7 +41,6 @@ io_counters& io_counters::operator+=(const io_counters& other) noexcept {
   runs += other.runs;
   refused += other.refused;
   wrong_doorbells += other.wrong_doorbells;
-  payload_bytes_copied += other.payload_bytes_copied;
   return *this;
 }
 
@@ -203,8 +202,7 @@ std::uint32_t io_path::answer(submission_queue& queue, const run& work) noexcept
 }
 
 void io_path::account(const block_request& request, const namespace_path& path) noexcept {
-  const bool in_place = request.state == block_state::done;
-  if (in_place && request.status != block_status::success) {
+  if (request.state == block_state::done && request.status != block_status::success) {
     ++counters_.errors;
     return;
   }
@@ -216,7 +214,6 @@ void io_path::account(const block_request& request, const namespace_path& path) 
     ++counters_.writes;
     counters_.bytes_written += bytes;
   }
-  counters_.payload_bytes_copied += in_place ? bytes : 0;
 }
 
 std::uint32_t io_path::collect() noexcept {

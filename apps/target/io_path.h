@@ -33,9 +33,6 @@ struct io_counters {
   std::uint64_t runs = 0;     // groups of commands fetched together
   std::uint64_t refused = 0;  // bursts that a device had no room for
   std::uint64_t wrong_doorbells = 0;
-  /// Payload that this core moved itself, because the device finished in place (memory). 0 when
-  /// devices take the host's pages as they are.
-  std::uint64_t payload_bytes_copied = 0;
 
   io_counters& operator+=(const io_counters& other) noexcept;
 };

@@ -107,6 +107,14 @@ bool port::closed() const noexcept {
   return closing_ && !has_client_;
 }
 
+std::uint64_t port::payload_bytes_copied() const noexcept {
+  std::uint64_t sum = 0;
+  for (const namespace_path& path : paths_) {
+    sum += path.queue->bytes_copied();
+  }
+  return sum;
+}
+
 std::uint32_t port::poll() noexcept {
   const std::uint32_t work = endpoint_.poll();
   if (endpoint_.take_answered() || server_->state() == vfio_user::server_state::closing) {

@@ -57,6 +57,7 @@ class port {
 
   [[nodiscard]] std::span<namespace_path> paths() noexcept { return paths_; }
   [[nodiscard]] io_counters counters() const noexcept { return endpoint_.counters(); }
+  [[nodiscard]] std::uint64_t payload_bytes_copied() const noexcept;
 
  private:
   port(vfio_user::listener socket, const subsystem& system, std::vector<namespace_path> paths,

@@ -300,4 +300,12 @@ io_counters target::counters() const noexcept {
   return sum;
 }
 
+std::uint64_t target::payload_bytes_copied() const noexcept {
+  std::uint64_t sum = 0;
+  for (const auto& each : ports_) {
+    sum += each->payload_bytes_copied();
+  }
+  return sum;
+}
+
 }  // namespace runnel::target

@@ -64,6 +64,9 @@ class target {
   [[nodiscard]] const subsystem& system() const noexcept { return system_; }
   /// Over all clients. @pre stopped, or never started
   [[nodiscard]] io_counters counters() const noexcept;
+  /// Payload that our cores moved themselves; 0 when all devices take the hosts' pages as they are.
+  /// @pre as above
+  [[nodiscard]] std::uint64_t payload_bytes_copied() const noexcept;
 
   static constexpr nanoseconds stop_deadline = std::chrono::seconds{10};
 

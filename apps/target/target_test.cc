@@ -239,6 +239,19 @@ TEST_F(Target, MakesWhatWasWrittenDurableWhenItStops) {
   EXPECT_EQ((*disk)->unflushed_writes, 0U);
 }
 
+TEST_F(Target, PayloadIsCountedWhereItIsCopied) {
+  listen("a.sock");
+  add("null:1m");
+  add("ram:1m?block_size=4k");
+  ASSERT_EQ(start(), "");
+  for (const char* name : {"a.sock?ns=1", "a.sock?ns=2"}) {
+    EXPECT_EQ(write_block(*open_disk(name)), block_status::success);
+  }
+  EXPECT_TRUE(served->stop().has_value());
+  EXPECT_EQ(served->counters().bytes_written, 4096U + 512U);
+  EXPECT_EQ(served->payload_bytes_copied(), 4096U);
+}
+
 TEST_F(Target, AFlushThatFailsAtTheEndIsSaid) {
   listen("a.sock");
   auto disk = make_over(std::make_unique<fake::disk>(512, 1024));

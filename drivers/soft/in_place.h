@@ -25,7 +25,7 @@ inline constexpr std::uint32_t in_place_queues_max = 65535;
 template <class M>
 concept in_place_medium = requires(M& medium, const block_request& request) {
   { medium.prepare(request) } noexcept;  // its turn comes after the one that is executed next
-  { medium.execute(request) } noexcept;
+  { medium.execute(request) } noexcept -> std::same_as<std::uint64_t>;  // bytes that were copied
   { medium.publish() } noexcept;  // end of a burst: all of it is visible to other cores
 };
 
@@ -44,7 +44,7 @@ class in_place_queue final : public block_queue {
       const block_status next =
           i + 1 < requests.size() ? prepare(requests[i + 1]) : block_status::success;
       if (status == block_status::success && requests[i].op != block_op::flush) {
-        medium_.execute(requests[i]);
+        bytes_copied_ += medium_.execute(requests[i]);
       }
       requests[i].state = block_state::done;
       requests[i].status = std::exchange(status, next);
@@ -55,6 +55,7 @@ class in_place_queue final : public block_queue {
   std::size_t poll(std::span<block_completion>) noexcept override { return 0; }
   void flush() noexcept override {}
   [[nodiscard]] std::uint32_t depth() const noexcept override { return depth_; }
+  [[nodiscard]] std::uint64_t bytes_copied() const noexcept override { return bytes_copied_; }
 
  private:
   block_status prepare(const block_request& request) noexcept {
@@ -68,6 +69,7 @@ class in_place_queue final : public block_queue {
   Medium& medium_;
   block_geometry geometry_;
   std::uint32_t depth_;
+  std::uint64_t bytes_copied_ = 0;
 };
 
 template <in_place_medium Medium>

@@ -10,7 +10,7 @@ namespace {
 
 struct null_medium {
   void prepare(const block_request&) noexcept {}
-  void execute(const block_request&) noexcept {}
+  std::uint64_t execute(const block_request&) noexcept { return 0; }
   void publish() noexcept {}
 };
 

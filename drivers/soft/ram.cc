@@ -61,7 +61,7 @@ class ram_medium {
     }
   }
 
-  void execute(const block_request& request) noexcept {
+  std::uint64_t execute(const block_request& request) noexcept {
     std::byte* place = at(request.first);
     for (const segment& piece : std::span{request.segments, request.segment_count}) {
       if (request.op == block_op::read) {
@@ -73,6 +73,7 @@ class ram_medium {
       }
       place += piece.length;
     }
+    return std::uint64_t{request.blocks} * block_bytes_;
   }
 
   void publish() noexcept {

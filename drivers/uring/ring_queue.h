@@ -35,6 +35,9 @@ class ring_queue final : public block_queue {
   std::size_t poll(std::span<block_completion> out) noexcept override;
   void flush() noexcept override;
   [[nodiscard]] std::uint32_t depth() const noexcept override { return transfers_.depth(); }
+  [[nodiscard]] std::uint64_t bytes_copied() const noexcept override {
+    return transfers_.bytes_copied();
+  }
 
   /// False when `pinned` was given and could not be registered: requests cost more, that is all.
   [[nodiscard]] bool memory_is_registered() const noexcept { return pinned_ != nullptr; }

@@ -21,6 +21,9 @@ class sync_queue final : public block_queue {
   std::size_t poll(std::span<block_completion>) noexcept override { return 0; }
   void flush() noexcept override {}
   [[nodiscard]] std::uint32_t depth() const noexcept override { return depth_; }
+  [[nodiscard]] std::uint64_t bytes_copied() const noexcept override {
+    return transfers_.bytes_copied();
+  }
 
  private:
   [[nodiscard]] block_status execute(const block_request& request) noexcept;

@@ -185,6 +185,7 @@ transfer* transfer_table::begin(const block_request& request) noexcept {
       for (const iovec& part : begun.vectors) {
         std::memcpy(to, part.iov_base, part.iov_len);
         to += part.iov_len;
+        bytes_copied_ += part.iov_len;
       }
     }
   }
@@ -198,6 +199,7 @@ void transfer_table::end(transfer& ended, block_status status) noexcept {
       for (const iovec& part : ended.vectors) {
         std::memcpy(part.iov_base, from, part.iov_len);
         from += part.iov_len;
+        bytes_copied_ += part.iov_len;
       }
     }
     free_bounces_.push_back(ended.bounce);

@@ -72,6 +72,8 @@ class transfer_table {
     return static_cast<std::uint32_t>(transfers_.size());
   }
   [[nodiscard]] std::size_t in_flight() const noexcept { return transfers_.size() - free_.size(); }
+  /// What passed through bounce memory.
+  [[nodiscard]] std::uint64_t bytes_copied() const noexcept { return bytes_copied_; }
 
  private:
   static constexpr std::size_t bounces_max = 4;
@@ -87,6 +89,7 @@ class transfer_table {
   std::vector<transfer*> free_;
   aligned_memory bounce_memory_;
   std::vector<std::byte*> free_bounces_;
+  std::uint64_t bytes_copied_ = 0;
 };
 
 }  // namespace runnel::uring

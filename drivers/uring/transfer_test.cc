@@ -156,7 +156,9 @@ TEST(Transfer, AlignedMemoryGoesStraightAndUnalignedMemoryDetours) {
     EXPECT_EQ(one->bounce != nullptr, row.detours);
     const auto first = reinterpret_cast<std::uintptr_t>(one->memory()[0].iov_base);
     EXPECT_EQ(first % 512, 0U);
+    const std::uint64_t before = table.bytes_copied();
     table.end(*one, block_status::success);
+    EXPECT_EQ(table.bytes_copied() != before, row.detours);
   }
 }
 
@@ -191,6 +193,7 @@ TEST(Transfer, DetouredBytesArriveBothWaysEvenInParts) {
   EXPECT_TRUE(std::equal(disk.begin() + 1000, disk.end(), target.bytes.begin() + 5001));
   EXPECT_EQ(target.bytes[3], std::byte{0});
   EXPECT_EQ(target.bytes[1004], std::byte{0});
+  EXPECT_EQ(table.bytes_copied(), 2U * 1536U);
 }
 
 TEST(Transfer, AFailedDetourLeavesTheTargetAlone) {
