@@ -179,11 +179,14 @@ class served_controller : public testing::Test {
   }
 
   void ring(std::uint64_t index, std::uint32_t value) {
-    std::span<std::byte> mapped = client->map_region(0, 0x1000, 0x1000);
+    std::span<std::byte> mapped =
+        client->map_region(0, doorbell_area::offset, doorbell_area::bytes);
     if (!mapped.empty()) {
-      mmio_write(mapped.data() + 4 * index, value);
+      mmio_write(mapped.data() + cache_line_bytes * index, value);
     } else {
-      EXPECT_TRUE(client->region_post(0, 0x1000 + 4 * index, std::as_bytes(std::span{&value, 1}))
+      EXPECT_TRUE(client
+                      ->region_post(0, doorbell_area::offset + cache_line_bytes * index,
+                                    std::as_bytes(std::span{&value, 1}))
                       .has_value());
     }
   }

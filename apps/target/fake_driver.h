@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "apps/target/controller.h"
+#include "apps/target/doorbell_area.h"
 #include "apps/target/fake_host.h"
 #include "drivers/nvme/spec.h"
 
@@ -48,7 +49,7 @@ class machine {
         ram{ram_bytes},
         ram_region{&ram.add(memory::base, ram_bytes)},
         drive{options.block_bytes, options.block_count},
-        doorbells_(0x1000) {
+        doorbells_(doorbell_area::bytes) {
     system.nqn = "nqn.2014-08.org.nvmexpress:uuid:test";
     system.serial = "S1";
     system.firmware = "1.0";
@@ -105,7 +106,7 @@ class machine {
   }
   void ring(const host_queue& queue) { set_doorbell(2U * queue.id, queue.tail); }
   void set_doorbell(std::size_t index, std::uint32_t value) {
-    mmio_write(doorbells_.data() + 4 * index, value);
+    mmio_write(doorbells_.data() + cache_line_bytes * index, value);
   }
 
   /// The next answer, if there is one; tells the controller that it was read.

@@ -10,6 +10,7 @@
 #include "apps/target/guest_memory.h"
 #include "apps/target/io_queue.h"
 #include "drivers/nvme/spec.h"
+#include "mempool/base/bits.h"
 
 namespace runnel::target {
 
@@ -17,7 +18,7 @@ struct queue_limits {
   std::uint16_t io_queues = queues_max - 1;  // of each kind
   std::uint16_t entries = queue_entries_max;
   std::uint16_t vectors = queues_max;
-  std::uint32_t doorbell_stride_bytes = 4;  // power of two
+  std::uint32_t doorbell_stride_bytes = cache_line_bytes;  // power of two
 };
 
 /// One queue as its host asks for it.

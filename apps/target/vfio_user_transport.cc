@@ -1,6 +1,7 @@
 #include "apps/target/vfio_user_transport.h"
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 
@@ -18,7 +19,8 @@ namespace uapi = vfio::uapi;
 
 namespace {
 
-constexpr std::uint32_t bar0_bytes = 0x4000;  // Windows wants 16 KiB
+constexpr std::uint32_t bar0_bytes =
+    std::bit_ceil(std::uint32_t{doorbell_area::offset + doorbell_area::bytes});
 constexpr std::uint32_t bar4_bytes = 0x1000;
 constexpr std::uint32_t bar5_bytes = 0x1000;
 constexpr std::size_t region_count = 9;
@@ -118,7 +120,7 @@ std::span<std::byte> vfio_user_endpoint::make_doorbells() {
   if (!options_.map_doorbells) {
     return trapped_doorbells_;
   }
-  outcome<doorbell_page> page = doorbell_page::create(bar0_bytes);
+  outcome<doorbell_area> page = doorbell_area::create(bar0_bytes);
   if (!page) {
     if (options_.on_trouble) {
       options_.on_trouble(page.error());  // slower, but it works
@@ -128,7 +130,7 @@ std::span<std::byte> vfio_user_endpoint::make_doorbells() {
   mapped_doorbells_.emplace(std::move(*page));
   bar0.flags |= uapi::region_flags::mmap;
   bar0.fd = mapped_doorbells_->fd();
-  bar0.areas = {{.offset = doorbell_page::offset, .length = doorbell_page::bytes}};
+  bar0.areas = {{.offset = doorbell_area::offset, .length = doorbell_area::bytes}};
   return mapped_doorbells_->memory();
 }
 

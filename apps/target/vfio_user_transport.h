@@ -12,7 +12,7 @@
 
 #include "apps/target/controller.h"
 #include "apps/target/dma_mapper.h"
-#include "apps/target/doorbell_page.h"
+#include "apps/target/doorbell_area.h"
 #include "apps/target/guest_memory.h"
 #include "apps/target/interrupt_lines.h"
 #include "apps/target/pci_config.h"
@@ -135,8 +135,8 @@ class vfio_user_endpoint final : public vfio_user::device_model, private interru
   bool pin_masked_ = false;            // by the client, or by our last interrupt until it unmasks
   std::vector<std::byte> msix_table_;  // storage only: clients route vectors by eventfd
   dma_mapper mapper_;
-  alignas(64) std::array<std::byte, doorbell_page::bytes> trapped_doorbells_{};
-  std::optional<doorbell_page> mapped_doorbells_;
+  alignas(64) std::array<std::byte, doorbell_area::bytes> trapped_doorbells_{};
+  std::optional<doorbell_area> mapped_doorbells_;
   std::optional<session> session_;
   waiting waiting_ = waiting::nothing;
   vfio_user::request_id request_id_{};

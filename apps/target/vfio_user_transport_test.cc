@@ -33,13 +33,14 @@ class TrappedDoorbells : public fake::served_controller {
 };
 
 TEST_F(VfioUserTransport, LooksLikeAnNvmeFunction) {
-  EXPECT_EQ(client->region_at(0).size, 0x4000U);
+  EXPECT_EQ(client->region_at(0).size, 0x8000U);
   EXPECT_EQ(client->region_at(7).size, 0x1000U);
   EXPECT_EQ(client->region_at(6).size, 0U);
   EXPECT_EQ(client->irq_at(number(pci_irq::msix)).count, queues_max);
   EXPECT_EQ(client->irq_at(number(pci_irq::intx)).count, 1U);
   EXPECT_EQ(read<std::uint32_t>(pci_region::config, 8) >> 8U, 0x010802U);
-  for (std::uint32_t index = 0; index < 6; ++index) {  // a BAR is a power of two
+  EXPECT_EQ(read<std::uint64_t>(pci_region::bar0, 0) >> 32U & 0xfU, 4U);  // doorbells by lines
+  for (std::uint32_t index = 0; index < 6; ++index) {                     // a BAR is a power of two
     EXPECT_EQ(client->region_at(index).size & (client->region_at(index).size - 1), 0U);
   }
 }
@@ -67,17 +68,30 @@ TEST_F(TrappedDoorbells, MovesDataByMessages) {
   EXPECT_EQ(std::memcmp(drive.content(4), ram.at(fake::data), 512), 0);
 }
 
+TEST_F(VfioUserTransport, TheDoorbellsOfTheLastQueueAreMappedToo) {
+  map_ram();
+  enable();
+  ASSERT_EQ(order(machine::create_cq(queues_max - 1, 16, fake::io_cq, 1)), 0);
+  ASSERT_EQ(order(machine::create_sq(queues_max - 1, 16, fake::io_sq, queues_max - 1)), 0);
+  const nvme::submission_entry command = machine::io(nvme::io_opcode::read, 1, 1, fake::data);
+  std::memcpy(ram.at(fake::io_sq), &command, sizeof command);
+  ASSERT_FALSE(client->map_region(0, doorbell_area::offset, doorbell_area::bytes).empty());
+  ring(2 * (queues_max - 1), 1);
+  turn();
+  EXPECT_EQ(answer_at(fake::io_cq, 0), 0);
+}
+
 TEST_F(VfioUserTransport, MappedAndMessageDoorbellsAreTheSame) {
   map_ram();
   enable();
   make_queues();
   const nvme::submission_entry command = machine::io(nvme::io_opcode::read, 1, 1, fake::data);
   std::memcpy(ram.at(fake::io_sq), &command, sizeof command);
-  write<std::uint32_t>(pci_region::bar0, 0x1008, 1);
+  write<std::uint32_t>(pci_region::bar0, 0x1080, 1);
   turn();
   EXPECT_EQ(answer_at(fake::io_cq, 0), 0);
-  EXPECT_EQ(mmio_read<std::uint32_t>(client->map_region(0, 0x1000, 0x1000).data() + 8), 1U);
-  EXPECT_EQ(read<std::uint32_t>(pci_region::bar0, 0x1008), 1U);
+  EXPECT_EQ(mmio_read<std::uint32_t>(client->map_region(0, 0x1000, 0x1000).data() + 0x80), 1U);
+  EXPECT_EQ(read<std::uint32_t>(pci_region::bar0, 0x1080), 1U);
 }
 
 TEST_F(VfioUserTransport, NothingMovesBeforeBusMasteringAndItEndsOnlyWhenQuiet) {
