@@ -137,30 +137,27 @@ std::optional<result<std::span<const std::byte>>> controller::take_log() noexcep
 
 instant controller::advance(instant now) noexcept {
   transport_->advance(now);
-  if (state_ == controller_state::failed || state_ == controller_state::closed) {
-    return transport_->advance(now);
-  }
-  if (transport_->state() == vfio::transport_state::gone) {
-    fail_with(transport_->reason());
-    return never;
+  if (transport_->state() == vfio::transport_state::gone && watch_at_ != never) {
+    fail_with(transport_->reason(), now);
+    end_requests();
   }
   while ((activity_ != activity::none || begin_next(now)) && run_step(now)) {
   }
   // Again, for what was just started: it is sent, and has a deadline.
   const instant transport_deadline = transport_->advance(now);
-  if (state_ == controller_state::failed || state_ == controller_state::closed) {
-    return transport_deadline;
-  }
   const instant own = activity_ == activity::none ? watch_at_ : now + step_poll_interval;
   return std::min(transport_deadline, own);
 }
 
 /// Chooses what to do next; false: nothing.
 bool controller::begin_next(instant now) noexcept {
-  if (state_ == controller_state::closed) {
+  const bool over = state_ == controller_state::failed || state_ == controller_state::closed;
+  if (over && now < watch_at_) {
     return false;
   }
-  if (!attached_) {
+  if (state_ == controller_state::failed) {
+    begin(activity::retire, retire_steps(), now);
+  } else if (!attached_) {
     begin(activity::attach, attach_steps(), now);
   } else if (reset_wanted_) {
     begin(activity::enable, enable_steps(), now);
@@ -195,7 +192,7 @@ bool controller::run_step(instant now) noexcept {
   if (!started_) {
     const auto begun = current.start(data_);
     if (!begun && begun.error().code != errc::queue_full) {
-      fail_step(begun.error());
+      fail_step(begun.error(), now);
       return false;
     }
     started_ = begun.has_value();
@@ -203,7 +200,7 @@ bool controller::run_step(instant now) noexcept {
   if (started_) {
     const auto done = current.check(data_, now);
     if (!done) {
-      fail_step(done.error());
+      fail_step(done.error(), now);
       return false;
     }
     if (*done) {
@@ -221,7 +218,7 @@ bool controller::run_step(instant now) noexcept {
           std::chrono::duration_cast<std::chrono::milliseconds>(limit_of(current, data_));
       data_.hint = fmt::format("the device did not answer within {} ms", limit.count());
     }
-    fail_step({errc::timed_out});
+    fail_step({errc::timed_out}, now);
   }
   return false;
 }
@@ -248,28 +245,47 @@ void controller::finish_activity(instant now) noexcept {
       log_ = log_state::read;
       break;
     case activity::shutdown:
-      data_.set_queues(queue_state::gone);
       shutdown_wanted_ = false;
       state_ = controller_state::closed;
+      end_requests();
+      break;
+    case activity::retire:
+      end_requests();
       break;
   }
 }
 
-void controller::fail_step(error what) {
+void controller::fail_step(error what, instant now) {
   fail_with({.what = what,
              .operation = steps_[at_].name,
              .object = data_.options.name,
              .hint = what.code == errc::device_gone && data_.hint.empty()
                          ? "the device is no longer there"
-                         : data_.hint});
+                         : data_.hint},
+            now);
+  if (data_.device_quiet || what.code == errc::device_gone) {
+    end_requests();
+  }
 }
 
-void controller::fail_with(failure why) noexcept {
+/// Begins no request any more. Those in flight may still be carried out by a device that is late.
+void controller::fail_with(failure why, instant now) noexcept {
   data_.registers.abandon();
-  data_.set_queues(queue_state::gone);
   activity_ = activity::none;
+  if (state_ == controller_state::failed) {  // it could not be retired
+    watch_at_ = now + watch_interval;
+    return;
+  }
+  data_.set_queues(queue_state::failed);
   reason_ = std::move(why);
   state_ = controller_state::failed;
+  watch_at_ = now;
+}
+
+/// @pre the device reaches no memory of ours any more
+void controller::end_requests() noexcept {
+  data_.set_queues(queue_state::gone);
+  watch_at_ = never;
 }
 
 }  // namespace runnel::nvme

@@ -20,7 +20,7 @@ namespace runnel::nvme {
 enum class controller_state : std::uint8_t {
   connecting,  // bring-up or reset is under way
   ready,
-  failed,   // for good; `reason` says why, and its queues end every request with `device_gone`
+  failed,   // for good; `reason` says why, and its queues take no request any more
   closing,  // shutdown is under way
   closed,   // the controller is off and reaches no memory of ours
 };
@@ -30,7 +30,9 @@ enum class controller_state : std::uint8_t {
 /// Made, it is connecting: call `advance` when it asks to be, until the state is `ready` or
 /// `failed`. Queues are made then; each belongs to one core, and all are destroyed before their
 /// controller. A queue whose doorbells are posted belongs to the core that calls `advance`. Once a
-/// second the controller is looked after: one that failed or is gone ends all that is in flight.
+/// second the controller is looked after. What is in flight at one that failed ends with
+/// `device_gone` when it reaches our memory no more: it is gone, or has been disabled, which is
+/// tried once a second. Until then only the device itself ends requests.
 ///
 /// @context one thread; where it says so, another after bring-up
 class controller final : public block_device {
@@ -78,7 +80,7 @@ class controller final : public block_device {
   [[nodiscard]] const controller_data& details() const noexcept { return data_; }
 
  private:
-  enum class activity : std::uint8_t { none, attach, enable, watch, log, shutdown };
+  enum class activity : std::uint8_t { none, attach, enable, watch, log, shutdown, retire };
   enum class log_state : std::uint8_t { none, wanted, read };
 
   void begin(activity what, std::span<const step> steps, instant now) noexcept;
@@ -86,8 +88,9 @@ class controller final : public block_device {
   void enter_step(instant now) noexcept;
   [[nodiscard]] bool run_step(instant now) noexcept;
   void finish_activity(instant now) noexcept;
-  void fail_step(error what);
-  void fail_with(failure why) noexcept;
+  void fail_step(error what, instant now);
+  void fail_with(failure why, instant now) noexcept;
+  void end_requests() noexcept;
   void give_memory_back() noexcept;
 
   std::unique_ptr<vfio::device_transport> transport_;
@@ -105,7 +108,7 @@ class controller final : public block_device {
   bool reset_wanted_ = false;
   bool shutdown_wanted_ = false;
   log_state log_ = log_state::none;
-  instant watch_at_{};
+  instant watch_at_{};  // when it is looked after, or retired, next; never: nothing is left to do
 };
 
 }  // namespace runnel::nvme

@@ -293,7 +293,6 @@ TEST(controller, ADeviceThatGoesUnderLoadEndsEverythingInFlight) {
       {"registers read as ones", [](rig& on) { on.device.faults.absent = true; }},
       {"a fatal error", [](rig& on) { on.device.fail(); }},
       {"somebody disables it", [](rig& on) { on.device.write(0x14, 0); }},
-      {"registers are not answered", [](rig& on) { on.transport->options.answers_max = 0; }},
   };
   for (const auto& given : cases) {
     SCOPED_TRACE(given.what);
@@ -323,6 +322,68 @@ TEST(controller, ADeviceThatGoesUnderLoadEndsEverythingInFlight) {
     EXPECT_EQ(late.state, block_state::done);
     EXPECT_EQ(late.status, block_status::device_gone);
   }
+}
+
+TEST(controller, ADeviceThatIsLateKeepsWhatIsInFlightUntilItIsDisabledOrGone) {
+  for (const bool comes_back : {true, false}) {
+    SCOPED_TRACE(comes_back);
+    rig on;
+    ASSERT_TRUE(on.reach(controller_state::ready));
+    on.queues.push_back(on.subject->make_queue(8).value());
+    on.device.faults.hold_io = true;
+    const auto data = on.memory.allocate(4096, 4096).value();
+    for (std::uint64_t i = 0; i < 3; ++i) {
+      ASSERT_EQ(on.submit(block_op::write, i, data, i).state, block_state::pending);
+    }
+    on.turn();
+    on.transport->options.answers_max = 0;
+    ASSERT_TRUE(on.reach(controller_state::failed));
+    EXPECT_EQ(on.subject->reason().operation, "watch");
+    const block_request late = on.submit(block_op::write, 0, data, 9);
+    EXPECT_EQ(late.state, block_state::done);
+    EXPECT_EQ(late.status, block_status::device_gone);
+
+    on.device.release(0);  // it is alive, and works on
+    on.wait_for(1);
+    for (int i = 0; i < 30; ++i) {
+      on.clock.advance_to(on.clock.now() + seconds{1});
+      on.turn();
+    }
+    ASSERT_EQ(on.completions.size(), 1U) << "it may still reach the others' memory";
+    EXPECT_EQ(on.completions[0].status, block_status::success);
+    EXPECT_EQ(on.transport->in_flight(), 1U) << "one attempt to disable it at a time";
+
+    comes_back ? on.transport->options.answers_max.reset() : on.transport->disconnect();
+    on.wait_for(3);
+    ASSERT_EQ(on.completions.size(), 3U);
+    EXPECT_EQ(on.completions[1].status, block_status::device_gone);
+    EXPECT_EQ(on.completions[2].status, block_status::device_gone);
+    EXPECT_EQ(on.subject->reason().operation, "watch");
+    EXPECT_EQ(on.subject->advance(on.clock.now()), never);
+    on.queues.clear();
+    on.subject.reset();
+    EXPECT_EQ(on.memory.quarantined_bytes() == 0, comes_back);
+  }
+}
+
+TEST(controller, ALogPageThatIsLateEndsRequestsOnceTheDeviceIsDisabled) {
+  rig on;
+  ASSERT_TRUE(on.reach(controller_state::ready));
+  on.queues.push_back(on.subject->make_queue(8).value());
+  on.device.faults.hold_io = true;
+  const auto data = on.memory.allocate(4096, 4096).value();
+  ASSERT_EQ(on.submit(block_op::write, 0, data, 7).state, block_state::pending);
+  on.turn();
+  on.device.faults.admin_answers_max = 0;
+  ASSERT_TRUE(on.subject->read_log(log_page::health_information, 512).has_value());
+  ASSERT_TRUE(on.reach(controller_state::failed));
+  EXPECT_EQ(on.subject->reason().operation, "read log page");
+  EXPECT_TRUE(on.completions.empty());
+  EXPECT_EQ(on.device.held.size(), 1U);
+  on.wait_for(1);
+  ASSERT_EQ(on.completions.size(), 1U);
+  EXPECT_EQ(on.completions[0].status, block_status::device_gone);
+  EXPECT_TRUE(on.device.held.empty()) << "it was disabled before";
 }
 
 TEST(controller, ResetAbortsWhatIsInFlightAndWorksAgain) {

@@ -80,7 +80,7 @@ void queue_pair::submit(std::span<block_request> requests) noexcept {
 
 void queue_pair::decline(std::span<block_request> requests, queue_state state) noexcept {
   for (block_request& request : requests) {
-    if (state == queue_state::gone) {
+    if (state == queue_state::failed || state == queue_state::gone) {
       request.state = block_state::done;
       request.status = block_status::device_gone;
     } else {

@@ -23,6 +23,7 @@ enum class doorbell_policy : std::uint8_t {
 enum class queue_state : std::uint8_t {
   running,
   paused,   // commands in flight end as usual, new ones are refused
+  failed,   // commands in flight end as usual, new ones end with `device_gone`
   stopped,  // the device has forgotten the queue: end what is in flight with `aborted`, rewind
   gone,     // as stopped, with `device_gone`, for ever
 };

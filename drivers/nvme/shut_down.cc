@@ -62,6 +62,16 @@ result<> unmap_window(controller_data& data) noexcept {
   return {};
 }
 
+/// Whatever was read of CC last may be long ago: all of it is written.
+result<> clear_enable(controller_data& data) noexcept {
+  return data.registers.write(reg::cc, enabled_configuration(host_page_bytes) & ~cc_enable);
+}
+
+constexpr std::array retire_table{
+    step{"disable", step_limit::answer, clear_enable, after_access<learn_nothing>},
+    step{"wait for disable", step_limit::ready, start_poll, until_disabled},
+};
+
 constexpr std::array shutdown_table{
     step{"delete queues", step_limit::answer, delete_queues, until_queues_deleted},
     step{"announce shutdown", step_limit::answer, announce_shutdown, after_access<learn_nothing>},
@@ -111,6 +121,9 @@ constexpr std::array log_table{
 
 std::span<const step> shutdown_steps() noexcept {
   return shutdown_table;
+}
+std::span<const step> retire_steps() noexcept {
+  return retire_table;
 }
 std::span<const step> watch_steps() noexcept {
   return watch_table;

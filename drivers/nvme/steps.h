@@ -34,6 +34,8 @@ struct step {
 [[nodiscard]] std::span<const step> watch_steps() noexcept;     // is a running controller well?
 [[nodiscard]] std::span<const step> log_steps() noexcept;       // a log page into admin_data
 [[nodiscard]] std::span<const step> shutdown_steps() noexcept;  // to a controller that is off
+// The shortest way there, for a controller that failed: it shall reach no memory of ours.
+[[nodiscard]] std::span<const step> retire_steps() noexcept;
 
 [[nodiscard]] nanoseconds limit_of(const step& which, const controller_data& data) noexcept;
 
