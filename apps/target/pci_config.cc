@@ -1,5 +1,6 @@
 #include "apps/target/pci_config.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -115,7 +116,7 @@ std::uint16_t pci_config::word_at(std::size_t offset) const noexcept {
 
 void pci_config::read(std::size_t offset, std::span<std::byte> out) const noexcept {
   CHECK(range_within(offset, out.size(), bytes));
-  std::memcpy(out.data(), image_.data() + offset, out.size());
+  std::ranges::copy(std::span{image_}.subspan(offset, out.size()), out.begin());
 }
 
 pci_config_effects pci_config::write(std::size_t offset, std::span<const std::byte> in) noexcept {
