@@ -30,7 +30,7 @@ class buffer_pool {
                                                                     const pool_options& options);
   buffer_pool(const buffer_pool&) = delete;
   buffer_pool& operator=(const buffer_pool&) = delete;
-  ~buffer_pool();  // every buffer must be home
+  ~buffer_pool();  // every buffer must be home: devices that may hold some are closed before
 
   /// An empty (false) buffer when none is free. Its content is whatever it last held.
   [[nodiscard]] buffer get() noexcept;

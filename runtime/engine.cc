@@ -110,8 +110,12 @@ outcome<io::shared_device*> engine::open(const io::address& where, const open_op
   if (!device) {
     return std::unexpected{device.error()};
   }
-  auto shared = std::make_unique<io::shared_device>(std::move(*device));
-  const auto made = make_queues(*shared, wanted);
+  return adopt(std::move(*device), wanted);
+}
+
+outcome<io::shared_device*> engine::adopt(io::device_pointer device, const open_options& options) {
+  auto shared = std::make_unique<io::shared_device>(std::move(device));
+  const auto made = make_queues(*shared, options);
   if (!made) {
     return std::unexpected{made.error()};
   }
@@ -121,6 +125,15 @@ outcome<io::shared_device*> engine::open(const io::address& where, const open_op
   }
   devices_.push_back(std::move(shared));
   return devices_.back().get();
+}
+
+outcome<buffer_pool*> engine::make_pool(const pool_options& options) {
+  auto made = buffer_pool::create(memory_, options);
+  if (!made) {
+    return std::unexpected{made.error()};
+  }
+  pools_.push_back(std::move(*made));
+  return pools_.back().get();
 }
 
 /// Before anything of the device is served elsewhere: devices know one control thread at a time.
@@ -155,6 +168,9 @@ outcome<> engine::attach(io::shared_device& device) {
 }
 
 void engine::detach(io::shared_device& device) {
+  for (std::size_t index = 0; index < device.raw_queues_.size(); ++index) {
+    call(index, [&] { device.raw_queues_[index].reset(); });
+  }
   for (std::size_t index = 0; index < device.disks_.size(); ++index) {
     call(index, [&] { device.disks_[index]->detach(); });
   }

@@ -13,6 +13,7 @@
 #include "mempool/base/clock.h"
 #include "mempool/base/error.h"
 #include "mempool/base/units.h"
+#include "mempool/pool.h"
 #include "mempool/window.h"
 #include "runtime/gate.h"
 #include "runtime/io/address.h"
@@ -102,6 +103,16 @@ class engine {
   [[nodiscard]] outcome<io::shared_device*> open(const io::address& where,
                                                  const open_options& options = {});
 
+  /// The same for a device that is ready. Its memory, if it reaches any, is this engine's.
+  [[nodiscard]] outcome<io::shared_device*> adopt(io::device_pointer device,
+                                                  const open_options& options = {});
+
+  /// Makes a pool in the engine's memory. The engine owns it and drops it after its devices: a
+  /// request that timed out leaves its buffer with the device, and it comes home when that is
+  /// closed.
+  /// @error no_memory, with the bytes that would be needed
+  [[nodiscard]] outcome<buffer_pool*> make_pool(const pool_options& options);
+
   /// Starts `f(reactor&) -> task<T>` on a core; `f` is moved there and lives until the task ends,
   /// so it may be a lambda with captures that returns a task (but is not itself a coroutine).
   template <class F>
@@ -140,6 +151,7 @@ class engine {
   const clock_source* clock_;
   window memory_;
   std::vector<std::unique_ptr<core_state>> cores_;
+  std::vector<std::unique_ptr<buffer_pool>> pools_;
   std::vector<std::unique_ptr<io::shared_device>> devices_;
   std::vector<pinned_thread> threads_;
 };

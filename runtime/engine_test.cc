@@ -7,9 +7,11 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <thread>
 
 #include "mempool/base/poison.h"
 #include "mempool/pool.h"
@@ -121,11 +123,87 @@ TEST(Engine, ADiskWritesAndReadsBackThroughACoroutine) {
   const auto device = made->open(*where);
   ASSERT_TRUE(device) << device.error().message();
   EXPECT_EQ((*device)->info().block_count, 2048U);
-  auto pool = buffer_pool::create(made->memory(), {.buffer_bytes = 4096, .count = 4});
+  const auto pool = made->make_pool({.buffer_bytes = 4096, .count = 4});
   ASSERT_TRUE(pool);
   const auto done =
       made->run(0, [&](reactor&) { return write_and_read_back((*device)->on(0), **pool); });
   EXPECT_TRUE(done) << to_string(done.error());
+}
+
+/// Passes a millisecond at every look, so that deadlines come without anybody waiting.
+struct hasty_clock final : clock_source {
+  [[nodiscard]] instant now() const noexcept override {
+    return instant{std::chrono::milliseconds{looks.fetch_add(1, std::memory_order_relaxed)}};
+  }
+  mutable std::atomic<std::int64_t> looks{1};
+};
+
+/// What became of a device that never answers.
+struct last_things {
+  const buffer_pool* pool = nullptr;
+  std::thread::id user;       // of the queue
+  std::thread::id deleter;    // of the queue
+  bool closed = false;        // the device
+  std::size_t home_then = 0;  // buffers, when it was closed
+};
+
+struct silent_queue final : block_queue {
+  explicit silent_queue(last_things& to) : seen{to} {}
+  silent_queue(const silent_queue&) = delete;
+  silent_queue& operator=(const silent_queue&) = delete;
+  ~silent_queue() override { seen.deleter = std::this_thread::get_id(); }
+  void submit(std::span<block_request> requests) noexcept override {
+    seen.user = std::this_thread::get_id();
+    for (block_request& each : requests) {
+      each.state = block_state::pending;
+    }
+  }
+  std::size_t poll(std::span<block_completion>) noexcept override { return 0; }
+  void flush() noexcept override {}
+  [[nodiscard]] std::uint32_t depth() const noexcept override { return 4; }
+  last_things& seen;
+};
+
+struct silent_device final : block_device {
+  explicit silent_device(last_things& to) : seen{to} {}
+  [[nodiscard]] const block_info& info() const noexcept override { return about; }
+  [[nodiscard]] outcome<std::unique_ptr<block_queue>> make_queue(std::uint32_t) override {
+    return std::make_unique<silent_queue>(seen);
+  }
+  static void close(block_device& device, const clock_source&) noexcept {
+    last_things& seen = static_cast<silent_device&>(device).seen;
+    seen.closed = true;
+    seen.home_then = seen.pool->free_count();
+  }
+  block_info about;
+  last_things& seen;
+};
+
+task<errc> write_one(io::disk& disk, buffer_pool& pool) {
+  buffer data = pool.get();
+  const auto written = co_await disk.write(lba{0}, std::move(data));
+  co_return written ? errc::ok : written.error().code;
+}
+
+TEST(Engine, ABufferLeftWithADeviceGoesHomeWhenTheDeviceIsClosed) {
+  const hasty_clock clock;
+  last_things seen;
+  engine_options options = small_options();
+  options.clock = &clock;
+  auto made = make_engine(options);
+  const auto device =
+      made->adopt({new silent_device{seen}, io::device_closer{silent_device::close, clock}});
+  const auto pool = made->make_pool({.buffer_bytes = 4096, .count = 2});
+  ASSERT_TRUE(device && pool);
+  seen.pool = *pool;
+  EXPECT_EQ(made->run(0, [&](reactor&) { return write_one((*device)->on(0), **pool); }),
+            errc::timed_out);
+  EXPECT_EQ((*pool)->free_count(), 1U);
+  made.reset();
+  EXPECT_TRUE(seen.closed);
+  EXPECT_EQ(seen.home_then, 1U) << "the device might still have read it";
+  EXPECT_NE(seen.deleter, std::this_thread::get_id());
+  EXPECT_EQ(seen.deleter, seen.user);
 }
 
 TEST(Engine, WhatCannotBeOpenedIsNamed) {

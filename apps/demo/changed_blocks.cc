@@ -71,8 +71,7 @@ outcome<std::uint64_t> write_changed_blocks(const std::string& before, const std
   if (!host) {
     return std::unexpected{host.error()};
   }
-  const auto pool =
-      buffer_pool::create((*host)->memory(), {.buffer_bytes = block_bytes, .count = 4});
+  const auto pool = (*host)->make_pool({.buffer_bytes = block_bytes, .count = 4});
   if (!pool) {
     return std::unexpected{pool.error()};
   }

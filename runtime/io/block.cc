@@ -75,6 +75,8 @@ void disk::detach() noexcept {
   core_.remove_source(this);
   core_.remove_cancellable(cancellable_);
   core_.cancel_timer(deadlines_);
+  publisher_.publish = [](void*) noexcept {};  // it may be marked in this very turn
+  queue_.reset();
 }
 
 std::uint32_t disk::poll() noexcept {

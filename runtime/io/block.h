@@ -99,10 +99,13 @@ class disk final {
        const disk_options& options);
   disk(const disk&) = delete;
   disk& operator=(const disk&) = delete;
-  ~disk();  // detached; nobody waits. Pools of buffers must outlive it
+  /// Lets memory go home that the device had still in reach: only after the device was closed, and
+  /// before the pools go. @pre detached
+  ~disk();
 
-  /// Begins and ends polling. @pre of detach: nobody waits
+  /// Begins polling.
   void attach() noexcept;
+  /// Ends polling for good and deletes the queue, on the core that it belongs to. @pre nobody waits
   void detach() noexcept;
 
   /// Fills a whole buffer from the blocks beginning at `first`. @return the buffer
@@ -140,6 +143,9 @@ class disk final {
     return borrowed_io{*this, block_op::flush, lba{0}, std::span<const segment>{},
                        durability::cached};
   }
+
+  /// Deletes the queue, if detach has not. @pre it was never used
+  void drop_queue() noexcept { queue_.reset(); }
 
   [[nodiscard]] const block_info& info() const noexcept { return info_; }
   [[nodiscard]] std::uint32_t blocks_in(std::size_t bytes) const noexcept {
@@ -204,8 +210,8 @@ class disk final {
   std::uint32_t depth_;
   std::uint32_t orphan_count_ = 0;
   std::array<block_request, burst_max> burst_;  // kept to spare its initialisation
-  std::vector<buffer> orphans_;         // by slot: memory the device may still reach
-  std::unique_ptr<block_queue> queue_;  // last, so it is deleted before any orphan goes home
+  std::vector<buffer> orphans_;                 // by slot: memory the device may still reach
+  std::unique_ptr<block_queue> queue_;
 };
 
 inline block_wait::block_wait(disk& owner, block_op op, lba first, durability wanted) noexcept

@@ -28,6 +28,18 @@ class shared_device {
                  },
                  device_.get(), device_->event_fd(), "device control"} {}
 
+  shared_device(const shared_device&) = delete;
+  shared_device& operator=(const shared_device&) = delete;
+  /// Closes the device. Queues that their cores have not deleted, since none began to use them, go
+  /// before it; memory that was in its reach goes home after it.
+  ~shared_device() {
+    raw_queues_.clear();
+    for (const auto& each : disks_) {
+      each->drop_queue();
+    }
+    device_.reset();
+  }
+
   [[nodiscard]] const block_info& info() const noexcept { return device_->info(); }
 
   /// The device itself, for map and unmap. @context the first core, once the engine runs it
@@ -48,7 +60,7 @@ class shared_device {
  private:
   friend class runnel::engine;
 
-  device_pointer device_;  // first: the queues below end before it does
+  device_pointer device_;
   service control_;
   std::vector<std::unique_ptr<disk>> disks_;
   std::vector<std::unique_ptr<block_queue>> raw_queues_;

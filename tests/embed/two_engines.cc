@@ -27,7 +27,7 @@ task<bool> write_and_read_back(io::disk& disk, buffer_pool& pool, unsigned char 
 
 bool use_one(engine& host, unsigned char mark) {
   const auto disk = host.open(*io::parse_address("ram:4M"));
-  const auto pool = buffer_pool::create(host.memory(), {.count = 4});
+  const auto pool = host.make_pool({.count = 4});
   return disk && pool &&
          host.run(0, [&](reactor&) { return write_and_read_back((*disk)->on(0), **pool, mark); });
 }
