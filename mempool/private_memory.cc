@@ -3,6 +3,7 @@
 #include <linux/mman.h>
 #include <sys/mman.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -20,16 +21,33 @@ void* map_anonymous(std::size_t bytes, int flags) noexcept {
   return mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
 }
 
+/// Makes every page be there now, not on the data path, and none be copied after a fork.
+/// @error os: the kernel has not so many; errno says why
+result<> populate(std::span<std::byte> memory) noexcept {
+  madvise(memory.data(), memory.size(), MADV_DONTFORK);
+  if (madvise(memory.data(), memory.size(), MADV_POPULATE_WRITE) == 0) {
+    return {};
+  }
+  if (errno != EINVAL) {
+    return std::unexpected{os_error()};
+  }
+  std::memset(memory.data(), 0, memory.size());  // a kernel before 5.14
+  return {};
+}
+
 }  // namespace
 
 outcome<private_memory> private_memory::create(std::size_t bytes) {
   CHECK(bytes > 0);
   if (huge_page_bytes() == huge_bytes && bytes <= huge_pages_free() * huge_bytes) {
     const std::size_t whole = align_up(bytes, huge_bytes);
-    void* mapped = map_anonymous(whole, MAP_HUGETLB | MAP_HUGE_2MB | MAP_POPULATE);
+    void* mapped = map_anonymous(whole, MAP_HUGETLB | MAP_HUGE_2MB);
     if (mapped != MAP_FAILED) {
       const std::span all{static_cast<std::byte*>(mapped), whole};
-      return private_memory{all, all.first(bytes), page_kind::huge};
+      private_memory made{all, all.first(bytes), page_kind::huge};
+      if (populate(all)) {
+        return made;
+      }
     }
     // Somebody was faster, or a control group limits huge pages: normal pages serve as well.
   }
@@ -46,8 +64,9 @@ outcome<private_memory> private_memory::create(std::size_t bytes) {
   private_memory made{all, all.subspan(align_up(first, huge_bytes) - first, bytes),
                       page_kind::normal};
   madvise(made.bytes_.data(), bytes, MADV_HUGEPAGE);  // a wish: kernels without are only slower
-  madvise(mapped, with_slack, MADV_DONTFORK);         // or every write after a fork would copy
-  std::memset(made.bytes_.data(), 0, bytes);          // faults now, not on the data path
+  if (const auto there = populate(made.bytes_); !there) {
+    return memory_shortage(there.error(), bytes);
+  }
   return made;
 }
 
