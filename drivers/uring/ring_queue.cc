@@ -83,6 +83,9 @@ ring_queue::~ring_queue() {
     }
     (void)collect(ended);  // nobody waits for these any more
   }
+  if (transfers_.in_flight() > io_uring_sq_ready(&ring_)) {
+    transfers_.leave_bounce_memory();
+  }
   io_uring_queue_exit(&ring_);
 }
 

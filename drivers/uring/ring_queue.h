@@ -28,7 +28,9 @@ class ring_queue final : public block_queue {
                                                                   const region* pinned);
   ring_queue(const ring_queue&) = delete;
   ring_queue& operator=(const ring_queue&) = delete;
-  /// Waits for what is in flight: the kernel still writes to its memory. @context owning core
+  /// Waits for what is in flight: the kernel still writes to its memory. Where that fails, since
+  /// the disk is silent or another core asks, bounce memory is left to the kernel and never used
+  /// again; other memory is its owner's concern. @context owning core
   ~ring_queue() override;
 
   void submit(std::span<block_request> requests) noexcept override;

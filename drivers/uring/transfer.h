@@ -68,6 +68,9 @@ class transfer_table {
   /// The place of a transfer that ended is free again; what was read is where it was wanted.
   void end(transfer& ended, block_status status) noexcept;
 
+  /// Never frees the bounce memory, for the kernel may still write there. Nothing begins after it.
+  void leave_bounce_memory() noexcept { (void)bounce_memory_.release(); }
+
   [[nodiscard]] std::uint32_t depth() const noexcept {
     return static_cast<std::uint32_t>(transfers_.size());
   }

@@ -231,5 +231,20 @@ TEST(Transfer, PlacesAndDetoursRunOutAndComeBack) {
   EXPECT_NE(table.begin(request_for(crooked, block_op::read)), nullptr);
 }
 
+TEST(Transfer, BounceMemoryThatIsLeftToTheKernelOutlivesTheTable) {
+  const opened_file file = made_up_file(true);
+  arena memory;
+  const std::array pieces{memory.piece(4, 512)};
+  std::byte* left = nullptr;
+  {
+    transfer_table table{file, 1};
+    left = table.begin(request_for(pieces, block_op::read))->bounce;
+    table.leave_bounce_memory();
+  }
+  ASSERT_NE(left, nullptr);
+  std::fill_n(left, transfer_bytes_max, std::byte{1});  // as a late disk does
+  free_deleter{}(left);
+}
+
 }  // namespace
 }  // namespace runnel::uring
