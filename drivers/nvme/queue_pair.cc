@@ -241,8 +241,10 @@ std::size_t queue_pair::poll(std::span<block_completion> out) noexcept {
   // pairs with the controller's release: what a stopped device completed is seen below, all of it
   const queue_state state = control_->state.load(std::memory_order_acquire);
   std::size_t count = 0;
-  // A device that answers nothing but nonsense gets one lap of our time.
-  std::uint32_t budget = completion_.size();
+  // A device that answers nothing but nonsense gets one lap of our time, and none once its requests
+  // are being ended for it: it could end one again.
+  const bool ending = state >= queue_state::stopped && fail_cursor_ != 0;
+  std::uint32_t budget = ending ? 0 : completion_.size();
   completion_view completion;
   while (count < out.size() && budget-- != 0 && completion_.next(completion)) {
     if (finish(completion, out[count])) {

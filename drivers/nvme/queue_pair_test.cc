@@ -410,6 +410,28 @@ TEST(queue_pair, WhatIsInFlightWhenTheDeviceGoesEndsWithDeviceGone) {
   EXPECT_EQ(late.status, block_status::device_gone);
 }
 
+TEST(queue_pair, ARequestThatWasEndedForTheDeviceIsNotEndedByItAgain) {
+  for (const queue_state why : {queue_state::gone, queue_state::stopped}) {
+    rig on;
+    on.device.faults.hold_io = true;
+    on.submit(block_op::read, 0, 512, {on.piece(0, 262144)}, 1);  // two commands
+    on.submit_block(2);
+    on.device.run();
+    ASSERT_EQ(on.device.held.size(), 3U);
+    on.device.release(0);  // the first of the two; the request waits for the other
+    EXPECT_TRUE(on.poll().empty());
+    on.control.state = why;
+    auto done = on.poll(1);
+    ASSERT_EQ(done.size(), 1U);
+    EXPECT_EQ(done[0].tag, 1U);
+    on.device.release(0);  // the other
+    done = on.poll();
+    ASSERT_EQ(done.size(), 1U);
+    EXPECT_EQ(done[0].tag, 2U);
+    EXPECT_TRUE(on.control.rewound);
+  }
+}
+
 TEST(queue_pair, AStoppedQueueAbortsAndStartsAnew) {
   rig on;
   on.device.faults.hold_io = true;
