@@ -38,7 +38,9 @@ enum class block_status : std::uint16_t {
 /// Borrowed memory. Stays valid and untouched from submit until the completion.
 struct segment {
   std::byte* address = nullptr;
-  std::size_t length = 0;          // bytes; any split that adds up to whole blocks
+  /// Bytes; any split that adds up to whole blocks. Each device says how many segments it takes and
+  /// where a block may straddle two; what it does not take ends with `invalid_field`.
+  std::size_t length = 0;
   const region* memory = nullptr;  // the region that holds it; devices with DMA translate by it
 };
 

@@ -9,6 +9,7 @@
 #include "drivers/block.h"
 #include "drivers/nvme/prp.h"
 #include "drivers/nvme/rings.h"
+#include "mempool/base/bits.h"
 #include "mempool/base/units.h"
 
 namespace runnel::nvme {
@@ -28,8 +29,9 @@ enum class queue_state : std::uint8_t {
   gone,     // as stopped, with `device_gone`, for ever
 };
 
-/// What a controller and one of its queues tell each other, on two cores. Outlives the queue.
-struct queue_control {
+/// What a controller and one of its queues tell each other, on two cores. Outlives the queue. Read
+/// at every submit and poll, so nobody else's stores shall take its line away.
+struct alignas(cache_line_bytes) queue_control {
   std::atomic<queue_state> state{queue_state::paused};
   std::atomic<bool> attached{false};  // a queue_pair exists
   std::atomic<bool> rewound{false};   // set by the queue after `stopped`; cleared by the controller
@@ -56,7 +58,9 @@ struct queue_pair_parts {
 /// takes, or whose memory PRPs cannot describe in one piece, becomes several, and the first error
 /// of them is its status. A block must not straddle memory that does not meet on a page boundary,
 /// and memory must be 4-byte aligned: such requests end with `invalid_field`, as do those whose
-/// segments and blocks disagree.
+/// segments and blocks disagree, and those that need more commands than the queue has: its depth,
+/// or 16 if that is more and the device has them. Each segment, and each transfer limit's worth of
+/// bytes, may need one.
 ///
 /// @context owning core; its controller outlives it
 class queue_pair final : public block_queue {
