@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <string_view>
 
 #include "drivers/nvme/step_actions.h"
 #include "drivers/nvme/steps.h"
@@ -53,6 +54,17 @@ result<> learn_capabilities(controller_data& data, std::uint64_t value) noexcept
   }
   data.info.queue_depth_max = data.options.queue_depth;
   return {};
+}
+
+/// Rings and doorbells were laid out by what it said first.
+result<> learn_capabilities_again(controller_data& data, std::uint64_t value) noexcept {
+  const capabilities now{.raw = value};
+  if (now.queue_entries_max() != data.caps.queue_entries_max() ||
+      now.doorbell_stride_bytes() != data.caps.doorbell_stride_bytes()) {
+    data.hint = "CAP.MQES or CAP.DSTRD is another than before";
+    return fail(errc::protocol);
+  }
+  return learn_capabilities(data, value);
 }
 
 result<> learn_version(controller_data& data, std::uint64_t value) noexcept {
@@ -217,6 +229,12 @@ void copy_admin_data(const controller_data& data, Data& out) noexcept {
   std::memcpy(&out, data.admin_data.data(), sizeof out);
 }
 
+/// Queue pairs and users on other cores go on with what they were made from.
+result<> refuse_change(controller_data& data, std::string_view what) noexcept {
+  data.hint = fmt::format("{} changed in a reset: open it again", what);
+  return fail(errc::protocol);
+}
+
 result<> learn_controller(controller_data& data, std::uint32_t) noexcept {
   copy_admin_data(data, data.controller_identity);
   const auto bytes =
@@ -225,8 +243,14 @@ result<> learn_controller(controller_data& data, std::uint32_t) noexcept {
     data.hint = "its queue entries are not of 64 and 16 bytes";
     return std::unexpected{bytes.error()};
   }
+  const bool volatile_cache = (data.controller_identity.vwc & vwc_present) != 0;
+  if (!data.queues.empty()) {
+    return *bytes == data.command_bytes_max && volatile_cache == data.info.volatile_cache
+               ? result<>{}
+               : refuse_change(data, "its transfer limit or cache");
+  }
   data.command_bytes_max = *bytes;
-  data.info.volatile_cache = (data.controller_identity.vwc & vwc_present) != 0;
+  data.info.volatile_cache = volatile_cache;
   return {};
 }
 
@@ -238,7 +262,9 @@ result<> learn_namespaces(controller_data& data, std::uint32_t) noexcept {
     data.hint = "the controller has no active namespace";
     return fail(errc::not_found);
   }
-  data.nsid = data.options.nsid != 0 ? data.options.nsid : data.active_namespaces.front();
+  if (data.nsid == 0) {  // from then on it is the same, whatever the list says later
+    data.nsid = data.options.nsid != 0 ? data.options.nsid : data.active_namespaces.front();
+  }
   if (std::ranges::find(data.active_namespaces, data.nsid) == data.active_namespaces.end()) {
     data.hint = fmt::format("there is no namespace {}, but there is {}", data.nsid,
                             fmt::join(data.active_namespaces, ", "));
@@ -260,9 +286,11 @@ result<> learn_namespace(controller_data& data, std::uint32_t) noexcept {
                             data.command_bytes_max, format->block_bytes);
     return fail(errc::protocol);
   }
-  if (!data.queues.empty() && format->block_bytes != data.info.block_bytes) {
-    data.hint = "the namespace was formatted with blocks of another size: open it again";
-    return fail(errc::unsupported);
+  if (!data.queues.empty()) {
+    return format->block_bytes == data.info.block_bytes &&
+                   format->block_count == data.info.block_count
+               ? result<>{}
+               : refuse_change(data, "the size of the namespace or of its blocks");
   }
   data.info.block_bytes = format->block_bytes;
   data.info.block_count = format->block_count;
@@ -388,7 +416,7 @@ constexpr std::array enable_table{
          after_access<learn_nothing>},
     step{"configure", step_limit::answer, configure, after_access<learn_nothing>},
     step{"read capabilities again", step_limit::answer, start_read<reg::cap, 8>,
-         after_access<learn_capabilities>},
+         after_access<learn_capabilities_again>},
     step{"read ready timeout", step_limit::answer, read_ready_timeout,
          after_access<learn_ready_timeout>},
     step{"enable", step_limit::answer, enable, after_access<learn_nothing>},

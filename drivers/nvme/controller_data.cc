@@ -4,6 +4,8 @@
 
 #include "drivers/nvme/steps.h"
 #include "mempool/base/bits.h"
+#include "mempool/base/check.h"
+#include "mempool/base/checked.h"
 
 namespace runnel::nvme {
 
@@ -11,7 +13,9 @@ doorbell controller_data::bell_at(std::uint64_t offset) const noexcept {
   if (doorbells.empty()) {
     return doorbell{transport, offset};
   }
-  return doorbell{&doorbells[offset - static_cast<std::uint64_t>(reg::doorbells)]};
+  const std::uint64_t at = offset - static_cast<std::uint64_t>(reg::doorbells);
+  CHECK(range_within(at, sizeof(std::uint32_t), doorbells.size()));
+  return doorbell{&doorbells[at]};
 }
 
 /// One slot stays empty in a full ring; the smallest queue still takes the largest request.

@@ -415,6 +415,52 @@ TEST(controller, ResetAbortsWhatIsInFlightAndWorksAgain) {
   }
 }
 
+TEST(controller, WhatQueuesWereMadeFromMayNotChangeInAReset) {
+  struct {
+    const char* what;
+    void (*change)(sim::nvme_device_options& device);
+    errc code;
+    const char* operation;
+  } const cases[] = {
+      {"doorbells further apart", [](auto& device) { device.doorbell_shift = 4; }, errc::protocol,
+       "read capabilities again"},
+      {"longer queues", [](auto& device) { device.queue_entries = 2048; }, errc::protocol,
+       "read capabilities again"},
+      {"larger transfers", [](auto& device) { device.mdts = 8; }, errc::protocol,
+       "identify controller"},
+      {"a volatile cache", [](auto& device) { device.volatile_cache = true; }, errc::protocol,
+       "identify controller"},
+      {"its namespace is not there", [](auto& device) { device.namespaces = {3}; }, errc::not_found,
+       "list namespaces"},
+      {"larger blocks", [](auto& device) { device.block_shift = 12; }, errc::protocol,
+       "identify namespace"},
+      {"fewer blocks", [](auto& device) { device.block_count = 8; }, errc::protocol,
+       "identify namespace"},
+  };
+  for (const auto& given : cases) {
+    SCOPED_TRACE(given.what);
+    rig on{{.queue_entries = 100, .namespaces = {2, 5}}, {.queue_count = 2, .queue_depth = 99}};
+    ASSERT_TRUE(on.reach(controller_state::ready));
+    on.queues.push_back(on.subject->make_queue(99).value());
+    given.change(on.device.options);
+    ASSERT_TRUE(on.subject->reset().has_value());
+    ASSERT_TRUE(on.reach(controller_state::failed));
+    EXPECT_EQ(on.subject->reason().what.code, given.code);
+    EXPECT_EQ(on.subject->reason().operation, given.operation);
+    EXPECT_FALSE(on.subject->reason().hint.empty());
+  }
+}
+
+TEST(controller, ANamespaceIsTheSameAfterAResetThoughTheListBeginsWithAnother) {
+  rig on{{.namespaces = {2, 5}}};
+  ASSERT_TRUE(on.reach(controller_state::ready));
+  on.queues.push_back(on.subject->make_queue(8).value());
+  on.device.options.namespaces = {1, 2, 5};
+  ASSERT_TRUE(on.subject->reset().has_value());
+  ASSERT_TRUE(on.reach(controller_state::ready));
+  EXPECT_EQ(on.subject->details().nsid, 2U);
+}
+
 TEST(controller, AResetWithAQueueThatNobodyPollsFails) {
   rig on;
   ASSERT_TRUE(on.reach(controller_state::ready));
