@@ -70,10 +70,13 @@ nanoseconds limit_of(const step& which, const controller_data& data) noexcept {
     case step_limit::answer:
       break;
     case step_limit::ready:
-      return std::chrono::milliseconds{data.ready_timeout_ms};
+      return std::min<nanoseconds>(std::chrono::milliseconds{data.ready_timeout_ms},
+                                   device_limit_max);
     case step_limit::shutdown:
-      return std::max<nanoseconds>(data.options.answer_limit,
-                                   std::chrono::microseconds{data.controller_identity.rtd3e});
+      return std::max(
+          data.options.answer_limit,
+          std::min<nanoseconds>(std::chrono::microseconds{data.controller_identity.rtd3e},
+                                device_limit_max));
   }
   return data.options.answer_limit;
 }

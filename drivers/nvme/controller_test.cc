@@ -277,6 +277,19 @@ TEST(controller, AShutdownThatIsNotAnsweredFails) {
   EXPECT_EQ(on.subject->reason().operation, "wait for shutdown");
 }
 
+TEST(controller, ADeviceThatWantsHoursIsWaitedForTwoMinutes) {
+  for (const bool hours : {false, true}) {
+    rig on{{.ready_modes = true,
+            .ready_timeout = static_cast<std::uint16_t>(hours ? 0xfffe : 20),
+            .shutdown_limit = hours ? 0xffff'fffe : 10'000'000}};
+    ASSERT_TRUE(on.reach(controller_state::ready));
+    const nanoseconds expected = hours ? device_limit_max : seconds{10};
+    for (const step_limit who : {step_limit::ready, step_limit::shutdown}) {
+      EXPECT_EQ(limit_of({.name = "", .limit = who}, on.subject->details()), expected);
+    }
+  }
+}
+
 TEST(controller, ShutdownDuringBringUpFollowsIt) {
   rig on;
   on.turn();

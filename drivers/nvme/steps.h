@@ -14,8 +14,8 @@ namespace runnel::nvme {
 /// Who says how long a step may take.
 enum class step_limit : std::uint8_t {
   answer,    // options.answer_limit
-  ready,     // the device: CAP.TO or CRTO
-  shutdown,  // the device: RTD3E
+  ready,     // the device: CAP.TO or CRTO, up to device_limit_max
+  shutdown,  // the device: RTD3E, up to device_limit_max
 };
 
 struct step {
@@ -38,6 +38,9 @@ struct step {
 [[nodiscard]] std::span<const step> retire_steps() noexcept;
 
 [[nodiscard]] nanoseconds limit_of(const step& which, const controller_data& data) noexcept;
+
+/// However long the device says that it needs: what CAP.TO can say at most.
+inline constexpr nanoseconds device_limit_max = std::chrono::milliseconds{127'500};
 
 /// How often CSTS and the admin queue are looked at while a step waits for them.
 inline constexpr nanoseconds step_poll_interval = std::chrono::microseconds{50};

@@ -34,6 +34,8 @@ struct nvme_device_options {
   std::uint32_t queues = 8;
   std::uint32_t doorbell_shift = 0;  // CAP.DSTRD
   bool ready_modes = false;
+  std::uint16_t ready_timeout = 8;   // CRTO, in 500 ms
+  std::uint32_t shutdown_limit = 0;  // RTD3E, in microseconds
   std::uint32_t page_shift_min = 0;  // CAP.MPSMIN
   bool volatile_cache = false;
   std::vector<std::uint32_t> namespaces = {1};
@@ -82,7 +84,7 @@ class nvme_device {
       case nvme::reg::csts:
         return csts_;
       case nvme::reg::crto:
-        return 8;  // 4 s
+        return options.ready_timeout;
       default:
         return 0;
     }
@@ -307,6 +309,7 @@ class nvme_device {
       data.mn.fill(' ');
       std::ranges::copy(model, data.mn.begin());
       data.mdts = options.mdts;
+      data.rtd3e = options.shutdown_limit;
       data.sqes = 0x66;
       data.cqes = 0x44;
       data.vwc = options.volatile_cache ? nvme::vwc_present : 0;
