@@ -132,7 +132,7 @@ std::optional<result<std::span<const std::byte>>> controller::take_log() noexcep
   if (data_.log_status != 0) {
     return fail(errc::bad_status, data_.log_status);
   }
-  return std::span<const std::byte>{data_.admin_data.first(data_.log_bytes)};
+  return std::span<const std::byte>{data_.log}.first(data_.log_bytes);
 }
 
 instant controller::advance(instant now) noexcept {

@@ -72,7 +72,7 @@ class controller final : public block_device {
   /// Starts to read a log page. @param bytes  a multiple of 4, at most one page
   /// @error invalid, busy (another is under way or was not taken), device_gone (not ready)
   [[nodiscard]] result<> read_log(log_page page, std::uint32_t bytes) noexcept;
-  /// What it says, once; empty while under way. Valid until the next `advance`.
+  /// What it says, once; empty while under way. A copy, valid until the next `read_log`.
   /// @error bad_status, device_gone
   [[nodiscard]] std::optional<result<std::span<const std::byte>>> take_log() noexcept;
 

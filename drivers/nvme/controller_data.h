@@ -84,7 +84,8 @@ struct controller_data {
 
   log_page log_page_wanted{};  // what the log step asks for
   std::uint32_t log_bytes = 0;
-  std::uint16_t log_status = 0;  // how it was answered
+  std::uint16_t log_status = 0;                  // how it was answered
+  std::array<std::byte, host_page_bytes> log{};  // out of the device's reach
 
   [[nodiscard]] iova address_of(const void* ours) const noexcept {
     return memory.memory().to_iova(static_cast<const std::byte*>(ours));

@@ -514,6 +514,7 @@ TEST(controller, LogPagesAreReadOneAtATime) {
   on.turn();
   const auto log = on.subject->take_log();
   ASSERT_TRUE(log.has_value() && log->has_value());
+  std::memset(on.subject->details().admin_data.data(), 0xff, 4096);  // the device's to write
   EXPECT_EQ((**log)[offsetof(health_log, available_spare)], std::byte{100});
 
   ASSERT_TRUE(on.subject->read_log(log_page::changed_namespaces, 4096).has_value());

@@ -1,4 +1,5 @@
 #include <array>
+#include <cstring>
 
 #include "drivers/nvme/step_actions.h"
 #include "drivers/nvme/steps.h"
@@ -110,6 +111,7 @@ result<bool> until_log_read(controller_data& data, instant) noexcept {
     return false;
   }
   data.log_status = reply->status;
+  std::memcpy(data.log.data(), data.admin_data.data(), data.log_bytes);
   return true;
 }
 
