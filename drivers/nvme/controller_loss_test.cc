@@ -1,0 +1,207 @@
+// Goal: when a device is late, gone or reset while requests are in flight, each of them ends once,
+// and not before the device can no longer reach its memory. Method: as in controller_test.cc.
+#include "drivers/nvme/controller.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "drivers/nvme/controller_rig.h"
+
+namespace runnel::nvme {
+namespace {
+
+using std::chrono::seconds;
+using rig = controller_rig;
+
+TEST(controller_loss, ADeviceThatGoesUnderLoadEndsEverythingInFlight) {
+  struct {
+    const char* what;
+    void (*happens)(rig& on);
+  } const cases[] = {
+      {"the connection breaks", [](rig& on) { on.transport->disconnect(); }},
+      {"registers read as ones", [](rig& on) { on.device.faults.absent = true; }},
+      {"a fatal error", [](rig& on) { on.device.fail(); }},
+      {"somebody disables it", [](rig& on) { on.device.write(0x14, 0); }},
+  };
+  for (const auto& given : cases) {
+    SCOPED_TRACE(given.what);
+    rig on;
+    ASSERT_TRUE(on.reach(controller_state::ready));
+    on.queues.push_back(on.subject->make_queue(128).value());
+    on.device.faults.hold_io = true;
+    const auto data = on.memory.allocate(4096, 4096).value();
+    for (std::uint64_t i = 0; i < 100; ++i) {
+      ASSERT_EQ(on.submit(block_op::write, i, data, i).state, block_state::pending);
+    }
+    on.turn();
+    EXPECT_TRUE(on.completions.empty());
+    const instant start = on.clock.now();
+    given.happens(on);
+    ASSERT_TRUE(on.reach(controller_state::failed));
+    EXPECT_LE(on.clock.now() - start, seconds{7});
+    on.wait_for(100);
+    ASSERT_EQ(on.completions.size(), 100U);
+    std::set<std::uint64_t> tags;
+    for (const block_completion& done : on.completions) {
+      EXPECT_EQ(done.status, block_status::device_gone);
+      tags.insert(done.tag);
+    }
+    EXPECT_EQ(tags.size(), 100U);
+    const block_request late = on.submit(block_op::write, 0, data, 0);
+    EXPECT_EQ(late.state, block_state::done);
+    EXPECT_EQ(late.status, block_status::device_gone);
+  }
+}
+
+TEST(controller_loss, ADeviceThatIsLateKeepsWhatIsInFlightUntilItIsDisabledOrGone) {
+  for (const bool comes_back : {true, false}) {
+    SCOPED_TRACE(comes_back);
+    rig on;
+    ASSERT_TRUE(on.reach(controller_state::ready));
+    on.queues.push_back(on.subject->make_queue(8).value());
+    on.device.faults.hold_io = true;
+    const auto data = on.memory.allocate(4096, 4096).value();
+    for (std::uint64_t i = 0; i < 3; ++i) {
+      ASSERT_EQ(on.submit(block_op::write, i, data, i).state, block_state::pending);
+    }
+    on.turn();
+    on.transport->options.answers_max = 0;
+    ASSERT_TRUE(on.reach(controller_state::failed));
+    EXPECT_EQ(on.subject->reason().operation, "watch");
+    const block_request late = on.submit(block_op::write, 0, data, 9);
+    EXPECT_EQ(late.state, block_state::done);
+    EXPECT_EQ(late.status, block_status::device_gone);
+
+    on.device.release(0);  // it is alive, and works on
+    on.wait_for(1);
+    for (int i = 0; i < 30; ++i) {
+      on.clock.advance_to(on.clock.now() + seconds{1});
+      on.turn();
+    }
+    ASSERT_EQ(on.completions.size(), 1U) << "it may still reach the others' memory";
+    EXPECT_EQ(on.completions[0].status, block_status::success);
+    EXPECT_EQ(on.transport->in_flight(), 1U) << "one attempt to disable it at a time";
+
+    comes_back ? on.transport->options.answers_max.reset() : on.transport->disconnect();
+    on.wait_for(3);
+    ASSERT_EQ(on.completions.size(), 3U);
+    EXPECT_EQ(on.completions[1].status, block_status::device_gone);
+    EXPECT_EQ(on.completions[2].status, block_status::device_gone);
+    EXPECT_EQ(on.subject->reason().operation, "watch");
+    EXPECT_EQ(on.subject->advance(on.clock.now()), never);
+    on.queues.clear();
+    on.subject.reset();
+    EXPECT_EQ(on.memory.quarantined_bytes() == 0, comes_back);
+  }
+}
+
+TEST(controller_loss, ALogPageThatIsLateEndsRequestsOnceTheDeviceIsDisabled) {
+  rig on;
+  ASSERT_TRUE(on.reach(controller_state::ready));
+  on.queues.push_back(on.subject->make_queue(8).value());
+  on.device.faults.hold_io = true;
+  const auto data = on.memory.allocate(4096, 4096).value();
+  ASSERT_EQ(on.submit(block_op::write, 0, data, 7).state, block_state::pending);
+  on.turn();
+  on.device.faults.admin_answers_max = 0;
+  ASSERT_TRUE(on.subject->read_log(log_page::health_information, 512).has_value());
+  ASSERT_TRUE(on.reach(controller_state::failed));
+  EXPECT_EQ(on.subject->reason().operation, "read log page");
+  EXPECT_TRUE(on.completions.empty());
+  EXPECT_EQ(on.device.held.size(), 1U);
+  on.wait_for(1);
+  ASSERT_EQ(on.completions.size(), 1U);
+  EXPECT_EQ(on.completions[0].status, block_status::device_gone);
+  EXPECT_TRUE(on.device.held.empty()) << "it was disabled before";
+}
+
+TEST(controller_loss, ResetAbortsWhatIsInFlightAndWorksAgain) {
+  rig on{{}, {.queue_count = 2}};
+  EXPECT_FALSE(on.subject->reset().has_value());  // not ready yet
+  ASSERT_TRUE(on.reach(controller_state::ready));
+  on.queues.push_back(on.subject->make_queue(16).value());
+  const auto data = on.memory.allocate(4096, 4096).value();
+  for (int round = 0; round < 3; ++round) {
+    on.completions.clear();
+    on.device.faults.hold_io = true;
+    for (std::uint64_t i = 0; i < 10; ++i) {
+      ASSERT_EQ(on.submit(block_op::write, i, data, i).state, block_state::pending);
+    }
+    ASSERT_TRUE(on.subject->reset().has_value());
+    EXPECT_EQ(on.subject->state(), controller_state::connecting);
+    ASSERT_TRUE(on.reach(controller_state::ready));
+    ASSERT_EQ(on.completions.size(), 10U);
+    EXPECT_EQ(on.completions[0].status, block_status::aborted);
+
+    on.device.faults.hold_io = false;
+    on.completions.clear();
+    for (std::uint64_t i = 0; i < 30; ++i) {
+      ASSERT_EQ(on.submit(block_op::write, i, data, i).state, block_state::pending);
+      on.wait_for(i + 1);
+      ASSERT_EQ(on.completions.size(), i + 1);
+      EXPECT_EQ(on.completions[i].status, block_status::success);
+    }
+  }
+}
+
+TEST(controller_loss, WhatQueuesWereMadeFromMayNotChangeInAReset) {
+  struct {
+    const char* what;
+    void (*change)(sim::nvme_device_options& device);
+    errc code;
+    const char* operation;
+  } const cases[] = {
+      {"doorbells further apart", [](auto& device) { device.doorbell_shift = 4; }, errc::protocol,
+       "read capabilities again"},
+      {"longer queues", [](auto& device) { device.queue_entries = 2048; }, errc::protocol,
+       "read capabilities again"},
+      {"larger transfers", [](auto& device) { device.mdts = 8; }, errc::protocol,
+       "identify controller"},
+      {"a volatile cache", [](auto& device) { device.volatile_cache = true; }, errc::protocol,
+       "identify controller"},
+      {"its namespace is not there", [](auto& device) { device.namespaces = {3}; }, errc::not_found,
+       "list namespaces"},
+      {"larger blocks", [](auto& device) { device.block_shift = 12; }, errc::protocol,
+       "identify namespace"},
+      {"fewer blocks", [](auto& device) { device.block_count = 8; }, errc::protocol,
+       "identify namespace"},
+  };
+  for (const auto& given : cases) {
+    SCOPED_TRACE(given.what);
+    rig on{{.queue_entries = 100, .namespaces = {2, 5}}, {.queue_count = 2, .queue_depth = 99}};
+    ASSERT_TRUE(on.reach(controller_state::ready));
+    on.queues.push_back(on.subject->make_queue(99).value());
+    given.change(on.device.options);
+    ASSERT_TRUE(on.subject->reset().has_value());
+    ASSERT_TRUE(on.reach(controller_state::failed));
+    EXPECT_EQ(on.subject->reason().what.code, given.code);
+    EXPECT_EQ(on.subject->reason().operation, given.operation);
+    EXPECT_FALSE(on.subject->reason().hint.empty());
+  }
+}
+
+TEST(controller_loss, ANamespaceIsTheSameAfterAResetThoughTheListBeginsWithAnother) {
+  rig on{{.namespaces = {2, 5}}};
+  ASSERT_TRUE(on.reach(controller_state::ready));
+  on.queues.push_back(on.subject->make_queue(8).value());
+  on.device.options.namespaces = {1, 2, 5};
+  ASSERT_TRUE(on.subject->reset().has_value());
+  ASSERT_TRUE(on.reach(controller_state::ready));
+  EXPECT_EQ(on.subject->details().nsid, 2U);
+}
+
+TEST(controller_loss, AResetWithAQueueThatNobodyPollsFails) {
+  rig on;
+  ASSERT_TRUE(on.reach(controller_state::ready));
+  auto queue = on.subject->make_queue(16).value();
+  ASSERT_TRUE(on.subject->reset().has_value());
+  ASSERT_TRUE(on.reach(controller_state::failed));
+  EXPECT_EQ(on.subject->reason().operation, "stop queues");
+  queue.reset();
+}
+
+}  // namespace
+}  // namespace runnel::nvme
