@@ -48,7 +48,13 @@ outcome<std::unique_ptr<engine>> engine::create(engine_options options) {
 }
 
 engine::engine(const engine_options& options, window memory)
-    : clock_{options.clock != nullptr ? options.clock : &own_clock_}, memory_{std::move(memory)} {}
+    : clock_{options.clock != nullptr ? options.clock : &own_clock_}, memory_{std::move(memory)} {
+  if (options.huge_pages && memory_.kind() == page_kind::normal) {
+    notes_.push_back(
+        "memory for devices: normal pages, not enough huge ones are free (sysctl "
+        "vm.nr_hugepages)");
+  }
+}
 
 outcome<> engine::start_cores(const engine_options& options) {
   for (const core_id core : options.cores) {
@@ -122,6 +128,10 @@ outcome<io::shared_device*> engine::adopt(io::device_pointer device, const open_
   const auto attached = attach(*shared);
   if (!attached) {
     return std::unexpected{attached.error()};
+  }
+  const block_info& info = shared->info();
+  if (!info.note.empty()) {
+    notes_.push_back(info.address + ": " + info.note);
   }
   devices_.push_back(std::move(shared));
   return devices_.back().get();

@@ -65,6 +65,15 @@ class running {
   running& operator=(running&&) noexcept = default;
   ~running() { CHECK(state_ == nullptr); }
 
+  /// Blocks until the task has ended, at most `limit`. @return whether it has
+  [[nodiscard]] bool wait_for(nanoseconds limit) {
+    if (!state_->ended.try_acquire_for(limit)) {
+      return false;
+    }
+    state_->ended.release();  // for `get`
+    return true;
+  }
+
   /// Blocks until the task has ended. @context control thread
   [[nodiscard]] T get() {
     const std::unique_ptr<state> taken = std::move(state_);
@@ -106,6 +115,10 @@ class engine {
   /// The same for a device that is ready. Its memory, if it reaches any, is this engine's.
   [[nodiscard]] outcome<io::shared_device*> adopt(io::device_pointer device,
                                                   const open_options& options = {});
+
+  /// What was wished for, could not be had and was replaced, one sentence each, for the user to
+  /// read: pages of its memory, ways to its devices.
+  [[nodiscard]] const std::vector<std::string>& notes() const noexcept { return notes_; }
 
   /// Makes a pool in the engine's memory. The engine owns it and drops it after its devices: a
   /// request that timed out leaves its buffer with the device, and it comes home when that is
@@ -150,6 +163,7 @@ class engine {
   const tsc_clock own_clock_;
   const clock_source* clock_;
   window memory_;
+  std::vector<std::string> notes_;
   std::vector<std::unique_ptr<core_state>> cores_;
   std::vector<std::unique_ptr<buffer_pool>> pools_;
   std::vector<std::unique_ptr<io::shared_device>> devices_;

@@ -40,6 +40,8 @@ std::string to_string(error what) {
       return "in use";
     case errc::not_found:
       return "not found";
+    case errc::data_differs:
+      return "other data than was written";
   }
   return fmt::format("error {}", static_cast<unsigned>(what.code));
 }

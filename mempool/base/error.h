@@ -23,6 +23,7 @@ enum class errc : std::uint16_t {
   cancelled,       // the waiting task was cancelled
   busy,            // somebody else owns the object
   not_found,       // no object of that name
+  data_differs,    // what was read is not what was written
 };
 
 /// An outcome that is not success, small enough for hot paths: 8 bytes, no strings.
