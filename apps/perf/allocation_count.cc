@@ -78,12 +78,16 @@ int posix_memalign(void** out, std::size_t alignment, std::size_t bytes) {
   return *out == nullptr ? ENOMEM : 0;
 }
 
-void* mmap(void* address, std::size_t length, int protection, int flags, int fd, off_t offset) {
+// With 64-bit file offsets programs call mmap64; libraries built without call mmap.
+void* mmap64(void* address, std::size_t length, int protection, int flags, int fd, off64_t offset) {
   ++allocations;
   // The raw call returns the address or, having set errno, -1: exactly MAP_FAILED.
   return reinterpret_cast<void*>(  // NOLINT(performance-no-int-to-ptr)
       syscall(SYS_mmap, address, length, protection, flags, fd, offset));
 }
+
+void* mmap_of_others(void*, std::size_t, int, int, int, off64_t) __asm__("mmap")
+    __attribute__((alias("mmap64")));
 
 }  // extern "C"
 
