@@ -37,6 +37,9 @@ int report_failure(const failure& what);
 /// One line on stderr for words that cannot be understood. @return exit_usage
 int report_usage(const std::string& message);
 
+/// A line on stderr for each thing that works, but not as it was wished for.
+void tell_notes(const std::vector<std::string>& notes);
+
 /// One line for a --poll mode that this version does not have. @return exit_usage
 int refuse_poll_mode(const std::string& mode);
 

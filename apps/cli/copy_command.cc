@@ -7,6 +7,7 @@
 #include "apps/cli/command.h"
 #include "apps/cli/progress_bar.h"
 #include "apps/copy/copy.h"
+#include "mempool/base/units.h"
 
 namespace runnel::cli {
 namespace {
@@ -32,13 +33,17 @@ class copy_command final : public command {
     if (!addresses_are_well_formed(addresses)) {
       return exit_usage;
     }
-    const auto bytes = copy_with_progress();
-    return bytes ? exit_ok : report_failure(bytes.error());
+    const auto copied = copy_with_progress();
+    if (!copied) {
+      return report_failure(copied.error());
+    }
+    tell_notes(copied->notes);
+    return exit_ok;
   }
 
  private:
-  outcome<std::uint64_t> copy_with_progress() {
-    progress_bar bar;
+  outcome<copy::summary> copy_with_progress() {
+    progress_bar bar{{.name = "MiB", .scale = mib}};
     asked_.progress = [&bar](std::uint64_t done, std::uint64_t total) { bar.show(done, total); };
     return copy::run(asked_);
   }

@@ -1,7 +1,5 @@
 #include "apps/cli/core_list.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cstdint>
@@ -12,7 +10,7 @@
 namespace runnel::cli {
 namespace {
 
-constexpr unsigned core_max = CPU_SETSIZE - 1;
+constexpr unsigned core_max = 65535;  // whether it exists is seen later
 
 std::optional<std::uint64_t> parse_number(std::string_view text, int base) {
   std::uint64_t value = 0;

@@ -31,12 +31,13 @@ class floor_command final : public command {
     if (!cores) {
       return report_usage(cores.error().message());
     }
-    if (cores->size() < 2) {
+    if (cores->size() != 2) {
       return report_failure(
           {.what = {errc::invalid},
            .operation = "measure",
            .object = "two cores",
-           .hint = "this needs two different cores; only one is given or allowed"});
+           .hint =
+               fmt::format("this needs two different cores; {} given or allowed", cores->size())});
     }
     return measure(cores->back(), cores->front());
   }

@@ -100,6 +100,12 @@ int report_usage(const std::string& message) {
   return exit_usage;
 }
 
+void tell_notes(const std::vector<std::string>& notes) {
+  for (const std::string& note : notes) {
+    fmt::print(stderr, "runnel: note: {}\n", note);
+  }
+}
+
 int refuse_poll_mode(const std::string& mode) {
   return report_usage(mode == "adaptive" ? "--poll adaptive: not in this version; use --poll busy"
                                          : "--poll " + mode + ": unknown mode; use --poll busy");

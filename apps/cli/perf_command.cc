@@ -7,6 +7,7 @@
 
 #include "apps/cli/command.h"
 #include "apps/cli/core_list.h"
+#include "apps/cli/progress_bar.h"
 #include "apps/perf/run.h"
 #include "runtime/cores.h"
 #include "runtime/io/address.h"
@@ -35,7 +36,7 @@ class perf_command final : public command {
         ->default_str("randread");
     self->add_option("--block-size", io_size_, "bytes per I/O, such as 4k")->capture_default_str();
     self->add_option("--depth", asked_.depth, "I/Os in flight, per core")
-        ->check(CLI::Range(1U, depth_max))
+        ->check(CLI::PositiveNumber)
         ->capture_default_str();
     self->add_option("--time", seconds_, "seconds to measure")
         ->check(CLI::Range(0.001, 86'400.0))
@@ -64,17 +65,24 @@ class perf_command final : public command {
     if (const int wrong = complete_options(); wrong != exit_ok) {
       return wrong;
     }
-    const auto measured = perf::run(asked_);
+    const auto measured = measure();
     if (!measured) {
       return io::is_usage_error(measured.error()) ? report_usage(measured.error().message())
                                                   : report_failure(measured.error());
     }
+    tell_notes(measured->notes);
     fmt::print("{}\n", json_ ? perf::to_json(*measured) : perf::to_text(*measured));
     return judge(*measured);
   }
 
  private:
-  /// What the parser cannot check or compute by itself. @return exit_ok or exit_usage
+  outcome<perf::report> measure() {
+    progress_bar bar{{.name = "s", .scale = 1000}};
+    asked_.progress = [&bar](std::uint64_t done, std::uint64_t total) { bar.show(done, total); };
+    return perf::run(asked_);
+  }
+
+  /// What the parser cannot check or compute by itself. @return exit_ok, or the end
   int complete_options() {
     if (!addresses_are_well_formed({asked_.address})) {
       return exit_usage;
@@ -97,6 +105,13 @@ class perf_command final : public command {
       return report_usage(cores.error().message());
     }
     asked_.cores = std::move(*cores);
+    if (asked_.depth > depth_max) {
+      return report_failure({.what = {errc::invalid},
+                             .operation = "measure",
+                             .object = asked_.address,
+                             .hint = fmt::format("--depth {} is over {}, the most there is",
+                                                 asked_.depth, depth_max)});
+    }
     return exit_ok;
   }
 
@@ -123,7 +138,7 @@ class perf_command final : public command {
       }
     }
     return report_failure(
-        {.what = {errc::bad_status},
+        {.what = {errc::data_differs},
          .operation = "verify",
          .object = measured.device,
          .hint = fmt::format("{} reads did not deliver the last acknowledged write",

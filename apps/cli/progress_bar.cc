@@ -3,14 +3,14 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 
-#include "mempool/base/units.h"
-
 namespace runnel::cli {
 
-progress_bar::progress_bar() noexcept : on_terminal_{isatty(STDERR_FILENO) == 1} {}
+progress_bar::progress_bar(const progress_unit& unit) noexcept
+    : unit_{unit}, on_terminal_{isatty(STDERR_FILENO) == 1} {}
 
 progress_bar::~progress_bar() {
   if (drawn_) {
@@ -28,12 +28,12 @@ void progress_bar::show(std::uint64_t done, std::uint64_t total) {
   next_ = now + period;
   drawn_ = true;
   if (total == 0) {
-    fmt::print(stderr, "\r\x1b[K{} MiB", done / mib);
+    fmt::print(stderr, "\r\x1b[K{} {}", done / unit_.scale, unit_.name);
     return;
   }
-  const std::uint64_t filled = width * done / total;
-  fmt::print(stderr, "\r\x1b[K[{}{}] {} of {} MiB", std::string(filled, '='),
-             std::string(width - filled, ' '), done / mib, total / mib);
+  const std::uint64_t filled = width * std::min(done, total) / total;
+  fmt::print(stderr, "\r\x1b[K[{}{}] {} of {} {}", std::string(filled, '='),
+             std::string(width - filled, ' '), done / unit_.scale, total / unit_.scale, unit_.name);
 }
 
 }  // namespace runnel::cli

@@ -21,7 +21,7 @@ namespace {
 
 // Rings and PRP lists of namespaces that are NVMe devices themselves.
 constexpr std::size_t window_bytes = 64 * mib;
-constexpr std::string_view listener_scheme = "vfio-user:";
+constexpr std::size_t scheme_bytes = std::string_view{"vfio-user:"}.size();
 
 /// SIGTERM and SIGINT as something to wait for. Made before any thread, so that all of them leave
 /// these signals alone.
@@ -80,6 +80,7 @@ class target_command final : public command {
     if (auto started = (*server)->start(); !started) {
       return report_failure(started.error());
     }
+    tell_notes((*host)->notes());
     fmt::print("ready {} namespaces={}\n", fmt::join(listeners_, " "), namespaces_.size());
     std::fflush(stdout);
     signals.wait();
@@ -96,11 +97,13 @@ class target_command final : public command {
       return refuse_poll_mode(poll_);
     }
     for (const std::string& listener : listeners_) {
-      if (!listener.starts_with(listener_scheme) || listener.size() == listener_scheme.size()) {
-        return report_usage(
-            fmt::format("--listen {}: nothing to listen on; write vfio-user:PATH", listener));
+      const auto where = io::parse_address(listener);
+      if (!where || where->kind != io::scheme::vfio_user ||
+          where->target.size() + scheme_bytes != listener.size()) {
+        return report_usage(fmt::format(
+            "--listen {}: nothing to listen on; write vfio-user:PATH, without options", listener));
       }
-      wanted.listeners.push_back(listener.substr(listener_scheme.size()));
+      wanted.listeners.push_back(where->target);
     }
     if (!addresses_are_well_formed(namespaces_)) {
       return exit_usage;

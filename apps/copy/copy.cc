@@ -1,5 +1,7 @@
 #include "apps/copy/copy.h"
 
+#include <sys/stat.h>
+
 #include <array>
 #include <memory>
 #include <span>
@@ -7,7 +9,9 @@
 
 #include "apps/copy/side.h"
 #include "mempool/window.h"
+#include "runtime/cores.h"
 #include "runtime/engine.h"
+#include "runtime/io/address.h"
 
 namespace runnel::copy {
 namespace {
@@ -47,8 +51,24 @@ outcome<std::uint64_t> pump(side& from, side& to, std::array<std::span<std::byte
 }
 
 outcome<std::unique_ptr<side>> open_side(engine& host, const std::string& name, bool to_write) {
-  return is_address(name) ? open_disk_side(host, name, host.memory().memory())
+  return is_address(name) ? open_disk_side(host, name, host.memory().memory(), to_write)
                           : open_file_side(name, to_write);
+}
+
+/// The path behind a side; empty when it is none.
+std::string path_of(const std::string& side) {
+  if (!is_address(side)) {
+    return side;
+  }
+  const auto where = io::parse_address(side);
+  return where && where->kind == io::scheme::file ? where->target : std::string{};
+}
+
+bool are_one_file(const std::string& from, const std::string& to) {
+  struct stat first{};
+  struct stat second{};
+  return stat(path_of(from).c_str(), &first) == 0 && stat(path_of(to).c_str(), &second) == 0 &&
+         first.st_dev == second.st_dev && first.st_ino == second.st_ino;
 }
 
 }  // namespace
@@ -58,9 +78,17 @@ bool is_address(const std::string& side) noexcept {
   return colon != std::string::npos && colon < side.find('/');
 }
 
-outcome<std::uint64_t> run(const options& asked) {
+outcome<summary> run(const options& asked) {
+  if (are_one_file(asked.from, asked.to)) {
+    return fail({errc::invalid}, "copy to", asked.to, "it is the file that " + asked.from + " is");
+  }
+  const auto cores = allowed_cores();
+  if (!cores) {
+    return std::unexpected{cores.error()};
+  }
   engine_options wanted;
   wanted.name = "copy";
+  wanted.cores = {cores->back()};
   wanted.window_bytes = (2 * chunk_bytes) + (2 * queue_memory_bytes);
   const auto host = engine::create(std::move(wanted));
   if (!host) {
@@ -89,7 +117,11 @@ outcome<std::uint64_t> run(const options& asked) {
                 "it has " + std::to_string(*room) + " bytes, " + asked.from + " has " +
                     std::to_string(*size));
   }
-  return pump(**from, **to, chunks, asked);
+  const auto bytes = pump(**from, **to, chunks, asked);
+  if (!bytes) {
+    return std::unexpected{bytes.error()};
+  }
+  return summary{.bytes = *bytes, .notes = (*host)->notes()};
 }
 
 }  // namespace runnel::copy

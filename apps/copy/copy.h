@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "mempool/base/error.h"
 
@@ -17,13 +18,19 @@ struct options {
   std::function<void(std::uint64_t done, std::uint64_t total)> progress;
 };
 
+struct summary {
+  std::uint64_t bytes = 0;
+  std::vector<std::string> notes;  // see engine::notes
+};
+
 /// Copies all of FROM to the beginning of TO and flushes TO. A plain file TO is created and has
 /// exactly that length afterwards; a disk must have room, which is checked before the first write
 /// when the length is known. Bytes of the last block that FROM does not reach stay as they are.
-/// @return bytes copied
-/// @error what either side says, or invalid: TO is too small; the failure names the side
-/// @context control thread; runs an engine of its own on the first core it may use
-[[nodiscard]] outcome<std::uint64_t> run(const options& asked);
+/// @error what either side says, or invalid: TO is too small, or the file that FROM is; the failure
+///        names the side. TO is as it was then
+/// @context control thread; runs an engine of its own on the last core it may use, because targets
+///          take the first
+[[nodiscard]] outcome<summary> run(const options& asked);
 
 /// True when `side` is meant as a block address: it has a scheme.
 [[nodiscard]] bool is_address(const std::string& side) noexcept;

@@ -158,12 +158,12 @@ class disk_side final : public side {
 }  // namespace
 
 outcome<std::unique_ptr<side>> open_disk_side(engine& host, const std::string& address,
-                                              const region& buffers) {
+                                              const region& buffers, bool to_write) {
   const auto where = io::parse_address(address);
   if (!where) {
     return std::unexpected{where.error()};
   }
-  const auto device = host.open(*where, {.queue_depth = queue_depth});
+  const auto device = host.open(*where, {.queue_depth = queue_depth, .read_only = !to_write});
   if (!device) {
     return std::unexpected{device.error()};
   }

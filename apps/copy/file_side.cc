@@ -14,8 +14,9 @@ namespace {
 /// Bytes through read(2) and write(2): a pipe, or a file of any length.
 class file_side final : public side {
  public:
+  /// @param size  of a regular file
   file_side(unique_fd fd, std::string name, std::optional<std::uint64_t> size)
-      : fd_{std::move(fd)}, name_{std::move(name)}, size_{size} {}
+      : fd_{std::move(fd)}, name_{std::move(name)}, named_{name_ != "-"}, size_{size} {}
 
   [[nodiscard]] std::optional<std::uint64_t> size() const override { return size_; }
   [[nodiscard]] std::optional<std::uint64_t> room() const override { return std::nullopt; }
@@ -41,12 +42,17 @@ class file_side final : public side {
       if (count < 0 && errno != EINTR) {
         return fail(os_error(), "write", name_);
       }
-      chunk = chunk.subspan(count > 0 ? static_cast<std::size_t>(count) : 0);
+      const std::size_t done = count > 0 ? static_cast<std::size_t>(count) : 0;
+      chunk = chunk.subspan(done);
+      written_ += done;
     }
     return {};
   }
 
   outcome<> finish() override {
+    if (size_ && named_ && ftruncate(fd_.get(), static_cast<off_t>(written_)) != 0) {
+      return fail(os_error(), "end", name_);
+    }
     if (fdatasync(fd_.get()) != 0 && errno != EINVAL && errno != EROFS) {  // EINVAL: a pipe
       return fail(os_error(), "flush", name_);
     }
@@ -56,7 +62,9 @@ class file_side final : public side {
  private:
   unique_fd fd_;
   std::string name_;
+  bool named_;  // else the shell opened it, and may have more to write behind us
   std::optional<std::uint64_t> size_;
+  std::uint64_t written_ = 0;
 };
 
 }  // namespace
@@ -67,7 +75,7 @@ outcome<std::unique_ptr<side>> open_file_side(const std::string& path, bool to_w
   if (path == "-") {
     fd.reset(dup(to_write ? STDOUT_FILENO : STDIN_FILENO));
   } else {
-    const int flags = to_write ? O_WRONLY | O_CREAT | O_TRUNC : O_RDONLY;
+    const int flags = to_write ? O_WRONLY | O_CREAT : O_RDONLY;
     fd.reset(open(path.c_str(), flags | O_CLOEXEC, rw_for_all));
   }
   if (!fd) {

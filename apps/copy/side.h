@@ -30,7 +30,7 @@ class side {
   /// which reports its errors; `chunk` stays untouched until then.
   [[nodiscard]] virtual outcome<> write(std::span<std::byte> chunk) = 0;
 
-  /// Ends the last write and makes all of them durable.
+  /// Ends the last write and makes all of them durable. A regular file ends there.
   [[nodiscard]] virtual outcome<> finish() = 0;
 };
 
@@ -38,7 +38,7 @@ class side {
 /// @param buffers  the region in which the chunks lie
 [[nodiscard]] outcome<std::unique_ptr<side>> open_disk_side(engine& host,
                                                             const std::string& address,
-                                                            const region& buffers);
+                                                            const region& buffers, bool to_write);
 
 /// A path, or "-" for standard input or output.
 [[nodiscard]] outcome<std::unique_ptr<side>> open_file_side(const std::string& path, bool to_write);

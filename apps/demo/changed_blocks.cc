@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "mempool/pool.h"
+#include "runtime/cores.h"
 #include "runtime/engine.h"
 
 namespace runnel::demo {
@@ -65,8 +66,13 @@ outcome<std::uint64_t> write_changed_blocks(const std::string& before, const std
   if (!where) {
     return std::unexpected{where.error()};
   }
+  const auto cores = allowed_cores();
+  if (!cores) {
+    return std::unexpected{cores.error()};
+  }
   engine_options wanted;
   wanted.name = "demo";
+  wanted.cores = {cores->back()};  // targets take the first
   const auto host = engine::create(std::move(wanted));
   if (!host) {
     return std::unexpected{host.error()};

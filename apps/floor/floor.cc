@@ -21,8 +21,9 @@
 namespace runnel::floor {
 namespace {
 
-// Between "near" (about 300 cycles: one physical core or its neighbour) and "far" (about 1,450).
-constexpr double far_cycles_min = 700;
+// Two threads of one physical core need 95 (Intel) to 300 cycles (AMD); two cores 540 (Intel, one
+// mesh) to 1,450 (AMD, two dies).
+constexpr double far_cycles_min = 400;
 
 result<> pin_this_thread(unsigned core) noexcept {
   cpu_set_t set;

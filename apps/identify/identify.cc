@@ -112,7 +112,8 @@ outcome<findings> ask(const std::string& address) {
     return std::unexpected{memory.error()};
   }
   const tsc_clock clock;
-  const io::open_context context{.memory = *memory, .clock = clock, .queues = 1, .queue_depth = 8};
+  const io::open_context context{
+      .memory = *memory, .clock = clock, .queues = 1, .queue_depth = 8, .read_only = true};
   if (where->kind == io::scheme::vfio_user) {
     return ask_nvme(*where, context);
   }

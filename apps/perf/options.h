@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,8 @@ struct options {
   bool touch = false;
   bool raw = false;
   std::uint64_t seed = 1;
+  /// Told ten times a second how many ms have passed, of how many (0: unknown). May be empty.
+  std::function<void(std::uint64_t done, std::uint64_t total)> progress;
 };
 
 }  // namespace runnel::perf

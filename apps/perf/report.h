@@ -29,6 +29,7 @@ struct report {
   options asked;
   std::string device;
   std::vector<core_result> cores;
+  std::vector<std::string> notes;  // see engine::notes
 
   [[nodiscard]] std::uint64_t ios() const noexcept;
   [[nodiscard]] std::uint64_t errors() const noexcept;  // mismatches included

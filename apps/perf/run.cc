@@ -22,6 +22,7 @@ constexpr std::size_t queue_memory_bytes = 16 * mib;
 // A perf worker's frame and those of what it awaits.
 constexpr std::size_t frame_bytes_per_worker = 2 * kib;
 constexpr std::size_t io_alignment = 4096;
+constexpr std::uint64_t verified_max = std::uint64_t{1} << 28U;  // 1 TiB in I/Os of 4 KiB
 
 /// What a core needs to run its part; lives until its tasks have ended.
 struct core_run {
@@ -70,6 +71,7 @@ task<> worker(core_run& run, reactor& core, std::span<std::byte> data) {
 
 task<core_result> run_coroutines(core_run& run, reactor& core) {
   const std::size_t io_bytes = run.asked.io_bytes;
+  run.work->begin();
   gate workers{core};
   for (std::uint32_t i = 0; i < run.asked.depth; ++i) {
     workers.spawn(worker(run, core, run.buffers.subspan(i * io_bytes, io_bytes)), "perf worker");
@@ -79,6 +81,7 @@ task<core_result> run_coroutines(core_run& run, reactor& core) {
 }
 
 task<core_result> run_raw(core_run& run, reactor& core) {
+  run.work->begin();
   raw_loop loop{*run.work, run.device.queue(run.index), run.buffers, run.memory, run.asked.depth,
                 core};
   core.add_source(loop.as_source());
@@ -86,6 +89,10 @@ task<core_result> run_raw(core_run& run, reactor& core) {
   core.remove_source(&loop);
   CHECK(ended.has_value());
   co_return run.work->take_result();
+}
+
+bool only_reads(const options& asked) noexcept {
+  return !asked.verify && (asked.rw == pattern::read || asked.rw == pattern::randread);
 }
 
 outcome<> check_io_size(const options& asked, const block_info& device) {
@@ -102,6 +109,9 @@ outcome<> check_io_size(const options& asked, const block_info& device) {
   }
   if (device.block_count / (asked.io_bytes / device.block_bytes) < asked.cores.size()) {
     return refuse("the device is smaller than one I/O for each core");
+  }
+  if (asked.verify && device.block_count / (asked.io_bytes / device.block_bytes) > verified_max) {
+    return refuse(fmt::format("--verify remembers 4 bytes for each, of {} at most", verified_max));
   }
   return {};
 }
@@ -142,6 +152,21 @@ outcome<std::vector<core_run>> prepare(const options& asked, engine& host,
   return runs;
 }
 
+/// Until the core has ended. How long --verify takes to fill the device is not known.
+void show_progress(const options& asked, running<core_result>& core) {
+  using std::chrono::milliseconds;
+  constexpr milliseconds period{100};
+  const auto total = std::chrono::duration_cast<milliseconds>(asked.warmup + asked.duration);
+  milliseconds passed{0};
+  while (!core.wait_for(period)) {
+    passed += period;
+    if (asked.progress) {
+      asked.progress(static_cast<std::uint64_t>(passed.count()),
+                     asked.verify ? 0 : static_cast<std::uint64_t>(total.count()));
+    }
+  }
+}
+
 }  // namespace
 
 outcome<report> run(const options& asked) {
@@ -154,7 +179,8 @@ outcome<report> run(const options& asked) {
   if (!host) {
     return std::unexpected{host.error()};
   }
-  const auto device = (*host)->open(*address, {.queue_depth = asked.depth, .raw = asked.raw});
+  const auto device = (*host)->open(
+      *address, {.queue_depth = asked.depth, .read_only = only_reads(asked), .raw = asked.raw});
   if (!device) {
     return std::unexpected{device.error()};
   }
@@ -166,13 +192,14 @@ outcome<report> run(const options& asked) {
     return std::unexpected{runs.error()};
   }
 
-  report all{.asked = asked, .device = asked.address, .cores = {}};
+  report all{.asked = asked, .device = asked.address, .cores = {}, .notes = (*host)->notes()};
   std::vector<running<core_result>> cores;
   for (std::size_t i = 0; i < runs->size(); ++i) {
     cores.push_back((*host)->start(i, [&one = (*runs)[i]](reactor& core) {
       return one.asked.raw ? run_raw(one, core) : run_coroutines(one, core);
     }));
   }
+  show_progress(asked, cores.front());
   for (running<core_result>& core : cores) {
     all.cores.push_back(core.get());
   }

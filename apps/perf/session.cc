@@ -45,9 +45,10 @@ session::session(const options& asked, const block_info& device, const slot_rang
     interval_ = nanoseconds{static_cast<std::int64_t>(1'000'000'000 * cores / asked.rate)};
   }
   result_->core = raw(core.core());
-  if (phase_ == phase::warm_up) {
-    enter(phase::warm_up, now());
-  }
+}
+
+void session::begin() noexcept {
+  enter(phase_, now());
 }
 
 bool session::plan_other(planned_io& io, std::span<std::byte> data) noexcept {

@@ -36,7 +36,10 @@ class session {
  public:
   /// @param clock  the one the core's reactor runs by
   session(const options& asked, const block_info& device, const slot_range& slots, reactor& core,
-          const clock_source& clock);
+          const clock_source& clock);  // control thread
+
+  /// Begins the warm-up, or the fill. @context the core, before anything else
+  void begin() noexcept;
 
   /// The next I/O to start, with its data prepared in `data`. Its intended start may lie in the
   /// future. @return false: there is nothing more to start now (`finished()` tells whether ever)

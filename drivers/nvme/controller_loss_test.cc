@@ -1,13 +1,12 @@
 // Goal: when a device is late, gone or reset while requests are in flight, each of them ends once,
 // and not before the device can no longer reach its memory. Method: as in controller_test.cc.
-#include "drivers/nvme/controller.h"
-
 #include <gtest/gtest.h>
 
 #include <cstring>
 #include <string>
 #include <vector>
 
+#include "drivers/nvme/controller.h"
 #include "drivers/nvme/controller_rig.h"
 
 namespace runnel::nvme {

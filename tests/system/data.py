@@ -3,6 +3,8 @@
 Method: one process serves, another copies; files are compared after the server has ended.
 """
 
+import os
+
 import program
 
 MIB = 1 << 20
@@ -24,6 +26,29 @@ class data(program.program_case):
         self.succeed("copy", source, self.at("a.sock"))
         self.assertEqual(target.end().status, 0)
         self.assertEqual(image.read_bytes(), source.read_bytes())
+
+    def test_a_file_that_one_may_only_read_is_read(self) -> None:
+        image = self.random_file("disk.img", 1 * MIB)
+        image.chmod(0o444)
+        out = self.folder / "out.img"
+        humble = ("setpriv", "--bounding-set=-all") if os.geteuid() == 0 else ()
+        for words in (["copy", f"file:{image}", out], ["identify", f"file:{image}"],
+                      ["perf", f"file:{image}", "--time", "0.1", "--warmup", "0"]):
+            self.assertEqual(program.run(*words, under=humble).status, 0, words)
+        self.assertEqual(out.read_bytes(), image.read_bytes())
+
+    def test_a_longer_file_is_cut_to_what_was_copied(self) -> None:
+        source = self.random_file("source", 1 * MIB + 100)
+        out = self.random_file("out", 2 * MIB)
+        self.succeed("copy", source, out)
+        self.assertEqual(out.read_bytes(), source.read_bytes())
+
+    def test_disks_of_other_blocks_are_copied(self) -> None:
+        source = self.random_file("source", 1 * MIB + 512)
+        self.serve("a.sock", "ram:4M?block_size=4096")
+        self.succeed("copy", f"file:{source}", self.at("a.sock"))
+        done = self.succeed("copy", self.at("a.sock"), "-")
+        self.assertEqual(done.out[: source.stat().st_size], source.read_bytes())
 
     def test_large_blocks_are_copied(self) -> None:
         image = self.random_file("disk.img", 8 * MIB)

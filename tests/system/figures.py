@@ -1,6 +1,7 @@
 """What perf and identify print: whole, plausible, and measured without touching the heap."""
 
 import json
+import os
 
 import program
 
@@ -40,6 +41,30 @@ class figures(program.program_case):
     def test_an_open_loop_keeps_its_rate(self) -> None:
         got = self.perf("null:1M", "--rate", 10000)
         self.assertAlmostEqual(got["iops"], 10000, delta=1000)
+
+    def test_what_could_not_be_had_is_said(self) -> None:
+        image = self.random_file("disk.img", MIB)
+        words = ("perf", f"file:{image}", "--time", "0.1", "--warmup", "0")
+        humble = ("prlimit", "--memlock=4096")
+        if os.geteuid() == 0:
+            humble += ("setpriv", "--bounding-set=-all")
+        done = program.run(*words, under=humble)
+        self.assertEqual(done.status, 0, done.err)
+        self.assertRegex(done.err, "note: file:.*(ulimit -l|io_uring is refused)")
+        done = program.run("perf", "null:", "--time", "0.1", "--warmup", "0")
+        free = program.huge_pages_free()
+        self.assertEqual("vm.nr_hugepages" in done.err, free == 0, done.err)
+
+    def test_the_floor_is_measured(self) -> None:
+        if len(os.sched_getaffinity(0)) < 2:
+            self.refused_for_want_of_cores()
+            return
+        got = json.loads(self.succeed("floor", "--time", "0.05", "--json").out)
+        self.assertGreater(got["ping_pong_cycles"], 0)
+        self.assertIn(got["placement"], ("near", "far"))
+
+    def refused_for_want_of_cores(self) -> None:
+        self.assertEqual(program.run("floor").status, 1)
 
     def test_identify_tells_sizes(self) -> None:
         self.serve("a.sock", "ram:8M", "ram:8M?block_size=4096")

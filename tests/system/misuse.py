@@ -90,6 +90,10 @@ class misuse(program.program_case):
     def test_listening_on_no_socket(self) -> None:
         self.refused(["target", "--listen", "ram:1M", "--namespace", "ram:1M"], 2, "ram:1M")
 
+    def test_listening_with_options(self) -> None:
+        words = ["target", "--listen", self.at("a.sock?ns=1"), "--namespace", "ram:1M"]
+        self.refused([*words], 2, "a.sock?ns=1")
+
     def test_an_unknown_workload(self) -> None:
         self.refused(["perf", "null:1M", "--rw", "sideways"], 2, "sideways")
 
@@ -175,14 +179,31 @@ class misuse(program.program_case):
         self.refused(["copy", "ram:1M", f"file:{path}"], 1, path.name)
         self.assertEqual(path.read_bytes(), before)
 
+    def test_a_file_copied_onto_itself(self) -> None:
+        path = self.sized_file(4096)
+        before = path.read_bytes()
+        link = self.folder / "link"
+        link.hardlink_to(path)
+        for source, target in ((path, path), (f"file:{path}", path), (path, link)):
+            self.refused(["copy", source, target], 1, str(target))
+            self.assertEqual(path.read_bytes(), before)
+
     # Limits.
 
     def test_a_core_that_does_not_exist(self) -> None:
         self.refused(["perf", "null:1M", "--cores", "999"], 1, "999")
+        self.refused(["perf", "null:1M", "--cores", "9999"], 1, "9999")
 
     def test_a_depth_over_the_queue(self) -> None:
         self.serve("a.sock", "null:1M")
         self.refused(["perf", self.at("a.sock"), "--depth", "60000"], 1, "60000")
+        self.refused(["perf", self.at("a.sock"), "--depth", "999999"], 1, "999999")
+
+    def test_more_to_verify_than_can_be_remembered(self) -> None:
+        self.refused(["perf", "null:4000T", "--verify"], 1, "null:4000T")
+
+    def test_a_floor_between_three_cores(self) -> None:
+        self.refused(["floor", "--cores", "0-2"], 1, "two cores")
 
     def test_more_memory_than_there_is(self) -> None:
         self.refused(["perf", "ram:4000G", "--time", "1"], 1, "ram:4000G")

@@ -47,6 +47,12 @@ def await_condition(holds: Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
+def huge_pages_free() -> int:
+    """Pages of 2 MiB that nobody has taken."""
+    path = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
+    return int(path.read_text(encoding="ascii")) if path.exists() else 0
+
+
 def memfds_mapped(pid: int) -> int:
     return Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").count("/memfd:")
 
