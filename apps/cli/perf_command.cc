@@ -70,7 +70,6 @@ class perf_command final : public command {
       return io::is_usage_error(measured.error()) ? report_usage(measured.error().message())
                                                   : report_failure(measured.error());
     }
-    tell_notes(measured->notes);
     fmt::print("{}\n", json_ ? perf::to_json(*measured) : perf::to_text(*measured));
     return judge(*measured);
   }
@@ -118,6 +117,7 @@ class perf_command final : public command {
   /// A run with errors has a result, and fails.
   static int judge(const perf::report& measured) {
     if (measured.errors() == 0) {
+      tell_notes(measured.notes);
       return exit_ok;
     }
     for (const perf::core_result& core : measured.cores) {

@@ -120,6 +120,14 @@ outcome<std::string> child_process::wait_for_line(const std::string& prefix,
   }
 }
 
+void child_process::halt() const noexcept {
+  kill(pid_, SIGSTOP);
+}
+
+void child_process::go_on() const noexcept {
+  kill(pid_, SIGCONT);
+}
+
 outcome<int> child_process::stop(std::chrono::milliseconds deadline) {
   kill(pid_, SIGTERM);
   std::string ignored;

@@ -35,6 +35,10 @@ class child_process {
   [[nodiscard]] outcome<std::string> wait_for_line(const std::string& prefix,
                                                    std::chrono::milliseconds deadline);
 
+  /// Halts the program where it is, or lets it go on: SIGSTOP and SIGCONT.
+  void halt() const noexcept;
+  void go_on() const noexcept;
+
   /// Asks the program to end (SIGTERM) and waits. @return its exit status @error timed_out
   [[nodiscard]] outcome<int> stop(std::chrono::milliseconds deadline);
 

@@ -83,10 +83,9 @@ std::uint32_t disk::poll() noexcept {
   if (in_flight_ == 0 && refused_.empty()) {
     return 0;
   }
-  std::array<block_completion, completions_per_turn> done;
-  const std::size_t count = polled_->poll(done);
+  const std::size_t count = polled_->poll(done_);
   for (std::size_t index = 0; index < count; ++index) {
-    complete(done[index]);
+    complete(done_[index]);
   }
   auto found = static_cast<std::uint32_t>(count);
   if (!refused_.empty()) [[unlikely]] {

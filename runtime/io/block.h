@@ -199,7 +199,7 @@ class disk final {
   std::uint32_t in_flight_ = 0;
   std::uint32_t gathered_ = 0;
   std::array<block_wait*, burst_max> gathering_{};  // empty but while tasks run
-  std::uint32_t tick_ = 0;  // deadline periods since the start
+  std::uint32_t tick_ = 0;                          // deadline periods since the start
   std::uint32_t ticks_per_request_;
   unsigned block_shift_;
   publisher publisher_;
@@ -209,8 +209,10 @@ class disk final {
   const block_info& info_;
   std::uint32_t depth_;
   std::uint32_t orphan_count_ = 0;
-  std::array<block_request, burst_max> burst_;  // kept to spare its initialisation
-  std::vector<buffer> orphans_;                 // by slot: memory the device may still reach
+  // Kept to spare their initialisation.
+  std::array<block_request, burst_max> burst_;
+  std::array<block_completion, completions_per_turn> done_;
+  std::vector<buffer> orphans_;  // by slot: memory the device may still reach
   std::unique_ptr<block_queue> queue_;
 };
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import subprocess
 
 import program
 
@@ -54,6 +56,23 @@ class figures(program.program_case):
         done = program.run("perf", "null:", "--time", "0.1", "--warmup", "0")
         free = program.huge_pages_free()
         self.assertEqual("vm.nr_hugepages" in done.err, free == 0, done.err)
+
+    def test_long_work_shows_its_progress_on_a_terminal(self) -> None:
+        ours, theirs = os.openpty()
+        words = [str(program.binary), "perf", "null:", "--time", "0.5", "--warmup", "0"]
+        with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=theirs) as measured:
+            self.assertEqual(measured.wait(timeout=program.RUN_SECONDS_MAX), 0)
+        os.close(theirs)
+        shown = os.read(ours, 65536).decode(errors="replace")
+        os.close(ours)
+        self.assertRegex(shown, r"\[=+ *\] 0 of 0 s")
+
+    def test_the_demo_runs(self) -> None:
+        done = self.succeed("demo").out.decode()
+        sums = re.findall(r"\b[0-9a-f]{64}\b", done)
+        self.assertEqual(len(sums) >= 2 and sums[0], sums[1], done)
+        for word in ("e2fsck", "p99", "IOPS"):
+            self.assertIn(word, done)
 
     def test_the_floor_is_measured(self) -> None:
         if len(os.sched_getaffinity(0)) < 2:
