@@ -18,6 +18,8 @@ namespace runnel::nvme {
 /// outstanding than the ring has slots but one, so the head is nothing we need to know.
 class submission_ring {
  public:
+  /// The device has read the slots of the last lap, so a store to one waits for its cache line, and
+  /// all stores behind it too. Lines are asked for this many commands ahead.
   static constexpr std::uint32_t prefetch_distance = 4;
   submission_ring() noexcept = default;
   /// @param entries  zeroed memory the device reads, borrowed
@@ -36,7 +38,7 @@ class submission_ring {
     tail_ += count;
     tail_ -= tail_ < size_ ? 0 : size_;
     unpublished_ += count;
-    prefetch_to_write(&slot(prefetch_distance));
+    prefetch_to_write(&slot(std::min(prefetch_distance, size_ - 1)));
   }
   [[nodiscard]] std::uint32_t unpublished() const noexcept { return unpublished_; }
 
