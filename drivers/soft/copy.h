@@ -16,9 +16,11 @@ namespace runnel::soft {
 
 inline constexpr std::size_t copy_step_bytes = 128;  // four registers, two cache lines
 
-/// Copies through the caches: for data that somebody reads soon.
-inline void copy_cached(std::byte* to, const std::byte* from, std::size_t bytes) noexcept {
-  std::size_t done = 0;
+/// Copies whole steps from `done` on. @return bytes done
+template <class Store>
+[[gnu::always_inline]] inline std::size_t copy_steps(std::byte* to, const std::byte* from,
+                                                     std::size_t done, std::size_t bytes,
+                                                     Store store) noexcept {
   for (; bytes - done >= copy_step_bytes; done += copy_step_bytes) {
     const auto* source = reinterpret_cast<const __m256i*>(from + done);
     auto* target = reinterpret_cast<__m256i*>(to + done);
@@ -26,11 +28,18 @@ inline void copy_cached(std::byte* to, const std::byte* from, std::size_t bytes)
     const __m256i b = _mm256_loadu_si256(source + 1);
     const __m256i c = _mm256_loadu_si256(source + 2);
     const __m256i d = _mm256_loadu_si256(source + 3);
-    _mm256_storeu_si256(target, a);
-    _mm256_storeu_si256(target + 1, b);
-    _mm256_storeu_si256(target + 2, c);
-    _mm256_storeu_si256(target + 3, d);
+    store(target, a);
+    store(target + 1, b);
+    store(target + 2, c);
+    store(target + 3, d);
   }
+  return done;
+}
+
+/// Copies through the caches: for data that somebody reads soon.
+inline void copy_cached(std::byte* to, const std::byte* from, std::size_t bytes) noexcept {
+  const std::size_t done = copy_steps(
+      to, from, 0, bytes, [](__m256i* where, __m256i what) { _mm256_storeu_si256(where, what); });
   std::memcpy(to + done, from + done, bytes - done);
 }
 
@@ -38,20 +47,11 @@ inline void copy_cached(std::byte* to, const std::byte* from, std::size_t bytes)
 /// after `finish_streaming`.
 inline void copy_streaming(std::byte* to, const std::byte* from, std::size_t bytes) noexcept {
   const std::uintptr_t start = reinterpret_cast<std::uintptr_t>(to);
-  std::size_t done = std::min(bytes, align_up(start, cache_line_bytes) - start);
-  std::memcpy(to, from, done);  // streams write whole lines or are slow
-  for (; bytes - done >= copy_step_bytes; done += copy_step_bytes) {
-    const auto* source = reinterpret_cast<const __m256i*>(from + done);
-    auto* target = reinterpret_cast<__m256i*>(to + done);
-    const __m256i a = _mm256_loadu_si256(source);
-    const __m256i b = _mm256_loadu_si256(source + 1);
-    const __m256i c = _mm256_loadu_si256(source + 2);
-    const __m256i d = _mm256_loadu_si256(source + 3);
-    _mm256_stream_si256(target, a);
-    _mm256_stream_si256(target + 1, b);
-    _mm256_stream_si256(target + 2, c);
-    _mm256_stream_si256(target + 3, d);
-  }
+  const std::size_t first = std::min(bytes, align_up(start, cache_line_bytes) - start);
+  std::memcpy(to, from, first);  // streams write whole lines or are slow
+  const std::size_t done = copy_steps(to, from, first, bytes, [](__m256i* where, __m256i what) {
+    _mm256_stream_si256(where, what);
+  });
   std::memcpy(to + done, from + done, bytes - done);
 }
 
