@@ -58,7 +58,7 @@ outcome<std::unique_ptr<side>> open_side(engine& host, const std::string& name, 
 /// The path behind a side; empty when it is none.
 std::string path_of(const std::string& side) {
   if (!is_address(side)) {
-    return side;
+    return side == "-" ? std::string{} : side;
   }
   const auto where = io::parse_address(side);
   return where && where->kind == io::scheme::file ? where->target : std::string{};

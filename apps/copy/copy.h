@@ -27,7 +27,7 @@ struct summary {
 /// exactly that length afterwards; a disk must have room, which is checked before the first write
 /// when the length is known. Bytes of the last block that FROM does not reach stay as they are.
 /// @error what either side says, or invalid: TO is too small, or the file that FROM is; the failure
-///        names the side. TO is as it was then
+///        names the side, and nothing was written to it
 /// @context control thread; runs an engine of its own on the last core it may use, because targets
 ///          take the first
 [[nodiscard]] outcome<summary> run(const options& asked);
