@@ -58,6 +58,7 @@ class ready_queue {
   ready_queue() noexcept = default;
   ready_queue(const ready_queue&) = delete;
   ready_queue& operator=(const ready_queue&) = delete;
+  ~ready_queue() = default;
 
  private:
   promise_base* head_ = nullptr;

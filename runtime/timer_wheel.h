@@ -45,6 +45,7 @@ class timer_wheel {
   explicit timer_wheel(instant now) noexcept;
   timer_wheel(const timer_wheel&) = delete;
   timer_wheel& operator=(const timer_wheel&) = delete;
+  ~timer_wheel() = default;
 
   /// Arms a timer (again). A deadline in the past is due at the next `advance`. Resolution is one
   /// tick, rounded up: timers are late by up to about 1 us, never early.

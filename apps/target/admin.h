@@ -31,6 +31,7 @@ class admin_queue {
               const guest_memory& memory, const admin_options& options) noexcept;
   admin_queue(const admin_queue&) = delete;
   admin_queue& operator=(const admin_queue&) = delete;
+  ~admin_queue() = default;
 
   /// @return commands taken or answered
   std::uint32_t serve() noexcept;

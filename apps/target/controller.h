@@ -43,6 +43,7 @@ class controller {
              const controller_ports& ports);
   controller(const controller&) = delete;
   controller& operator=(const controller&) = delete;
+  ~controller() = default;
 
   /// Registers, then doorbells; any width at any offset. Where there is nothing, zero is read and
   /// writes have no effect. @pre offset + size does not wrap

@@ -42,6 +42,7 @@ class queue_table {
               std::span<std::byte> doorbells) noexcept;
   queue_table(const queue_table&) = delete;
   queue_table& operator=(const queue_table&) = delete;
+  ~queue_table() = default;
 
   /// @return success, or what create admin, I/O completion and I/O submission queue answer
   /// @spec NVMe Base 2.0 §5.4, §5.5

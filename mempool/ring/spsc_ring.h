@@ -47,6 +47,7 @@ class spsc_ring {
   }
   spsc_ring(const spsc_ring&) = delete;
   spsc_ring& operator=(const spsc_ring&) = delete;
+  ~spsc_ring() = default;
 
   /// The one producing end. @pre not taken before
   [[nodiscard]] producer take_producer() noexcept {
