@@ -60,8 +60,8 @@ int main() {
     early = round == 3 ? files_maps_threads() : early;  // by then the allocator has its arenas
   }
   const auto late = files_maps_threads();
-  std::printf("files %td -> %td, maps %td -> %td, threads %td -> %td\n", early[0], late[0], early[1],
-              late[1], early[2], late[2]);
+  std::printf("files %td -> %td, maps %td -> %td, threads %td -> %td\n", early[0], late[0],
+              early[1], late[1], early[2], late[2]);
   // An allocator may map more now and then, as a sanitizer's does; a leak does in every round.
   const bool maps_flat = late[1] - early[1] < rounds / 2;
   return early[0] == late[0] && maps_flat && early[2] == late[2] ? 0 : 1;
