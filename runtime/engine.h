@@ -63,6 +63,8 @@ class running {
   explicit running(std::unique_ptr<state> shared) noexcept : state_{std::move(shared)} {}
   running(running&&) noexcept = default;
   running& operator=(running&&) noexcept = default;
+  running(const running&) = delete;
+  running& operator=(const running&) = delete;
   ~running() { CHECK(state_ == nullptr); }
 
   /// Blocks until the task has ended, at most `limit`. @return whether it has
@@ -78,6 +80,7 @@ class running {
   [[nodiscard]] T get() {
     const std::unique_ptr<state> taken = std::move(state_);
     taken->ended.acquire();
+    CHECK(taken->value.has_value());
     if constexpr (!std::is_void_v<T>) {
       return std::move(*taken->value);
     }

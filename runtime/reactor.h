@@ -146,7 +146,13 @@ class reactor final {
   void ready_next_turn(promise_base& task) noexcept { next_turn_.push(task); }
   /// For awaiters that need not wait: false when this turn's budget is spent, then go on in the
   /// next turn, so that a loop of awaits that are always ready cannot starve the others.
-  [[nodiscard]] bool may_continue() noexcept { return budget_ != 0 && budget_-- != 0; }
+  [[nodiscard]] bool may_continue() noexcept {
+    if (budget_ == 0) {
+      return false;
+    }
+    --budget_;
+    return true;
+  }
   /// For whoever submits to a device: `which` is published at the end of the turn.
   void mark(publisher& which) noexcept {
     if (!which.marked) {

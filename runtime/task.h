@@ -50,7 +50,10 @@ struct promise : promise_common {
   void return_value(U&& result) {
     value.emplace(std::forward<U>(result));
   }
-  [[nodiscard]] T take() { return std::move(*value); }
+  [[nodiscard]] T take() {
+    CHECK(value.has_value());
+    return std::move(*value);
+  }
 
   std::optional<T> value;
 };

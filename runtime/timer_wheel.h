@@ -78,7 +78,7 @@ class timer_wheel {
   std::uint32_t levels_used_ = 0;                        // bit per level
   std::array<std::uint64_t, level_count> slots_used_{};  // bit per slot
   slot due_;
-  std::array<slot, level_count * slots_per_level> slots_;
+  std::array<slot, std::size_t{level_count} * slots_per_level> slots_;
 };
 
 }  // namespace runnel

@@ -60,13 +60,14 @@ class disk_side final : public side {
 
   ~disk_side() override { static_cast<void>(end_write()); }  // an earlier error is being reported
 
-  [[nodiscard]] std::optional<std::uint64_t> size() const override {
-    return disk_.info().block_count * disk_.info().block_bytes;
-  }
-  [[nodiscard]] std::optional<std::uint64_t> room() const override { return size(); }
+  disk_side(const disk_side&) = delete;
+  disk_side& operator=(const disk_side&) = delete;
+
+  [[nodiscard]] std::optional<std::uint64_t> size() const override { return bytes(); }
+  [[nodiscard]] std::optional<std::uint64_t> room() const override { return bytes(); }
 
   outcome<std::size_t> read(std::span<std::byte> chunk) override {
-    const std::size_t count = std::min<std::uint64_t>(chunk.size(), *size() - position_);
+    const std::size_t count = std::min<std::uint64_t>(chunk.size(), bytes() - position_);
     if (count != 0) {
       if (auto done = start(block_op::read, chunk.first(count)).get(); !done) {
         return refuse("read", done.error());
@@ -80,9 +81,9 @@ class disk_side final : public side {
     if (auto previous = end_write(); !previous) {
       return previous;
     }
-    if (chunk.size() > *room() - position_) {
+    if (chunk.size() > bytes() - position_) {
       return fail({errc::invalid}, "write to", disk_.info().address,
-                  "it is full after " + std::to_string(*room()) + " bytes and more are coming");
+                  "it is full after " + std::to_string(bytes()) + " bytes and more are coming");
     }
     const std::size_t whole = align_down(chunk.size(), disk_.info().block_bytes);
     std::span<std::byte> to_write = chunk;
@@ -107,6 +108,9 @@ class disk_side final : public side {
   }
 
  private:
+  [[nodiscard]] std::uint64_t bytes() const noexcept {
+    return disk_.info().block_count * disk_.info().block_bytes;
+  }
   running<result<>> start(block_op op, std::span<std::byte> data) {
     transfer_.emplace(disk_, buffers_, op, position_ / disk_.info().block_bytes, data, result<>{});
     return host_.start(0, [this](reactor& core) { return move_all(*transfer_, core); });

@@ -101,8 +101,8 @@ constexpr std::uint32_t ring_entries = 1024;
 
 /// A queue pair in memory that both threads see; every word with one writer has its own line.
 struct queue_memory {
-  std::array<submission, ring_entries> sq;
-  std::array<completion, ring_entries> cq;
+  std::array<submission, ring_entries> sq{};
+  std::array<completion, ring_entries> cq{};
   alignas(cache_line_bytes) std::uint32_t sq_doorbell = 0;
   alignas(cache_line_bytes) std::uint32_t stop = 0;
 };
@@ -146,7 +146,8 @@ class echo_initiator {
       submission& entry = shared_.sq[tail_ % ring_entries];
       entry.words = {tail_ & 0xffffU, 1, 0, tail_, tail_, 0, 7, 0};
       ++tail_;
-      if (++unpublished == 1 || (unpublished & 7U) == 0) {
+      ++unpublished;
+      if (unpublished == 1 || (unpublished & 7U) == 0) {
         ring();
       }
     }

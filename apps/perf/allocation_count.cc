@@ -42,10 +42,12 @@ const int hooks_installed = __sanitizer_install_malloc_and_free_hooks(
 // Definitions in the program win over the C library's, also for calls made by other libraries.
 extern "C" {
 
+// NOLINTBEGIN(readability-identifier-naming, bugprone-reserved-identifier): the C library's names
 void* __libc_malloc(std::size_t bytes);
 void* __libc_calloc(std::size_t count, std::size_t bytes);
 void* __libc_realloc(void* old, std::size_t bytes);
 void* __libc_memalign(std::size_t alignment, std::size_t bytes);
+// NOLINTEND(readability-identifier-naming, bugprone-reserved-identifier)
 
 void* malloc(std::size_t bytes) {
   ++allocations;

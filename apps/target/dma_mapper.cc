@@ -6,7 +6,7 @@
 
 namespace runnel::target {
 
-dma_mapper::dma_mapper(std::vector<block_device*> devices) {
+dma_mapper::dma_mapper(const std::vector<block_device*>& devices) {
   pending_.reserve(devices.size());
   for (block_device* device : devices) {
     pending_.push_back({.device = device});

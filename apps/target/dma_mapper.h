@@ -17,7 +17,7 @@ namespace runnel::target {
 class dma_mapper {
  public:
   /// @param devices  those with `device_reads_memory`; none of them twice
-  explicit dma_mapper(std::vector<block_device*> devices);
+  explicit dma_mapper(const std::vector<block_device*>& devices);
 
   [[nodiscard]] bool idle() const noexcept { return order_ == order::none; }
   /// Nothing to do for this region: no such device, or no memory.
@@ -42,7 +42,7 @@ class dma_mapper {
   enum class order : std::uint8_t { none, map, undo, unmap };
   enum class stage : std::uint8_t { untouched, to_start, started, ended };
   struct device_part {
-    block_device* device;
+    block_device* device = nullptr;
     stage at = stage::untouched;
     ticket which{};
   };

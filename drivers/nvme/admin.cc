@@ -45,7 +45,7 @@ result<command_id> admin_queue::submit(submission_entry command) noexcept {
 }
 
 void admin_queue::poll() noexcept {
-  completion_view completion;
+  completion_view completion{};
   for (std::uint32_t seen = 0; seen < entries && completion_.next(completion); ++seen) {
     const std::uint16_t id = completion.command_id;
     if (id >= slots_.size() || slots_[id].state != slot_state::sent) {

@@ -19,7 +19,7 @@ enum class step_limit : std::uint8_t {
 };
 
 struct step {
-  const char* name;  // the operation in a failure: "enable"
+  const char* name = "";  // the operation in a failure: "enable"
   step_limit limit = step_limit::answer;
   /// @error queue_full: started again at the next turn; any other fails the table
   result<> (*start)(controller_data&) noexcept = nullptr;

@@ -20,14 +20,14 @@ template <class T>
 
 [[nodiscard]] result<> parse_sparse_areas(std::span<const std::byte> reply, std::uint64_t offset,
                                           region_info& region) {
-  uapi::region_info_cap_sparse_mmap sparse;
+  uapi::region_info_cap_sparse_mmap sparse{};
   if (!copy_at(reply, offset, sparse) || sparse.header.version != 1) {
     return fail(errc::protocol);
   }
   region.areas.clear();
   offset += sizeof(sparse);
   for (std::uint32_t i = 0; i < sparse.nr_areas; ++i) {  // ends at the end of the reply at latest
-    uapi::region_sparse_mmap_area area;
+    uapi::region_sparse_mmap_area area{};
     if (!copy_at(reply, offset, area) || !range_within(area.offset, area.size, region.size)) {
       return fail(errc::protocol);
     }
@@ -42,7 +42,7 @@ template <class T>
                                           region_info& region) {
   std::uint64_t end_of_previous = sizeof(uapi::region_info);
   while (offset != 0) {
-    uapi::info_cap_header header;
+    uapi::info_cap_header header{};
     if (offset < end_of_previous || !copy_at(reply, offset, header)) {
       return fail(errc::protocol);
     }
@@ -60,7 +60,7 @@ template <class T>
 }  // namespace
 
 result<region_info> parse_region_info(std::span<const std::byte> reply, std::uint32_t index) {
-  uapi::region_info raw;
+  uapi::region_info raw{};
   if (!copy_at(reply, 0, raw) || raw.argsz < sizeof(raw) || raw.index != index) {
     return fail(errc::protocol);
   }

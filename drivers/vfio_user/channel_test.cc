@@ -46,11 +46,11 @@ channels socket_pair() {
 /// A directory that goes away with the test.
 class Sockets : public ::testing::Test {
  protected:
-  Sockets() {
+  void SetUp() override {
     std::string name = (std::filesystem::temp_directory_path() / "runnel-XXXXXX").string();
     directory_ = ::mkdtemp(name.data());
   }
-  ~Sockets() override { std::filesystem::remove_all(directory_); }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
   [[nodiscard]] std::string path(const char* name) const { return directory_ / name; }
 
   /// The file of a server that died.
