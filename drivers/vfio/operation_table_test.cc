@@ -91,6 +91,16 @@ TEST_F(OperationTable, ALateReplyIsRecognisedAndItsPlaceIsHeldUntilThen) {
   EXPECT_NE(table.start(any_command, 64), nullptr);
 }
 
+TEST_F(OperationTable, AReplyToWhatHadThePlaceBeforeIsToNobody) {
+  const ticket before = start();
+  reply(before);
+  EXPECT_TRUE(table.take(before).has_value());
+  const ticket now = start();
+  EXPECT_EQ(table.waiting_for(operation_table::message_id(before)), nullptr) << "answered twice";
+  reply(now);
+  EXPECT_TRUE(table.take(now).has_value());
+}
+
 TEST_F(OperationTable, AReplyBetweenDeadlineAndTakeDoesNotChangeTheResult) {
   const ticket late = start();
   pass_deadline();
