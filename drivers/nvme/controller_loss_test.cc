@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "drivers/nvme/controller.h"
-#include "drivers/nvme/controller_rig.h"
+#include "tests/sim/nvme_controller_rig.h"
 
 namespace runnel::nvme {
 namespace {

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "drivers/nvme/controller_rig.h"
+#include "tests/sim/nvme_controller_rig.h"
 
 namespace runnel::nvme {
 namespace {

@@ -11,7 +11,7 @@
 #include <set>
 #include <vector>
 
-#include "drivers/nvme/queue_pair_rig.h"
+#include "tests/sim/nvme_queue_pair_rig.h"
 
 namespace runnel::nvme {
 namespace {

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Includes point down only: mempool <- drivers <- runtime <- apps, bench; tests may see all.
 
-A `_test.cc`, and a `_rig.h` that several of them share, may also include tests/sim; nothing else
-may include a rig. DPDK's headers are seen by drivers/ethdev alone.
+A `_test.cc` may also include tests/sim, where what several of them share is. DPDK's headers are
+seen by drivers/ethdev alone.
 """
 
 import cpp
@@ -20,11 +20,8 @@ BELOW = {
 
 def _allowed(path: str, target: str) -> bool:
     room, below = path.split("/")[0], target.split("/")[0]
-    is_test = path.endswith(("_test.cc", "_rig.h")) or room == "tests"
-    if target.startswith("tests/sim/") and is_test:
+    if target.startswith("tests/sim/") and path.endswith("_test.cc"):
         return True
-    if target.endswith("_rig.h") and not is_test:
-        return False
     return below in BELOW.get(room, [])
 
 
@@ -57,7 +54,7 @@ if __name__ == "__main__":
             "drivers including runtime": _pair("drivers/x/a.cc", '"runtime/b.h"'),
             "runtime including apps": _pair("runtime/a.h", '"apps/b.h"'),
             "a product file including tests/sim": _pair("drivers/a.cc", '"tests/sim/b.h"'),
-            "a product file including a rig": _pair("drivers/a.cc", '"drivers/b_rig.h"'),
+            "a header including tests/sim": _pair("drivers/a.h", '"tests/sim/b.h"'),
             "a unit test including a room above": _pair("drivers/a_test.cc", '"runtime/b.h"'),
             "a path that is not from root": {"mempool/a.cc": '#include "a.h"\n', "mempool/a.h": ""},
             "DPDK outside drivers/ethdev": {"drivers/nvme/a.cc": "#include <rte_mbuf.h>\n"},
@@ -65,8 +62,6 @@ if __name__ == "__main__":
         clean={
             "apps including all below": _pair("apps/a.cc", '"mempool/b.h"'),
             "a unit test including tests/sim": _pair("drivers/a_test.cc", '"tests/sim/b.h"'),
-            "a rig including tests/sim": _pair("drivers/a_rig.h", '"tests/sim/b.h"'),
-            "a unit test including a rig": _pair("drivers/a_test.cc", '"drivers/b_rig.h"'),
             "DPDK in drivers/ethdev": {"drivers/ethdev/a.cc": "#include <rte_mbuf.h>\n"},
         },
     )
