@@ -77,7 +77,9 @@ class perf_command final : public command {
  private:
   outcome<perf::report> measure() {
     progress_bar bar{{.name = "s", .scale = 1000}};
-    asked_.progress = [&bar](std::uint64_t done, std::uint64_t total) { bar.show(done, total); };
+    if (bar.visible()) {  // else the thread that tells would wake on a core that is measured
+      asked_.progress = [&bar](std::uint64_t done, std::uint64_t total) { bar.show(done, total); };
+    }
     return perf::run(asked_);
   }
 

@@ -21,6 +21,9 @@ class progress_bar {
   progress_bar(const progress_bar&) = delete;
   progress_bar& operator=(const progress_bar&) = delete;
 
+  /// Whether anybody sees it; if not, work need not stop to tell how far it is.
+  [[nodiscard]] bool visible() const noexcept { return on_terminal_; }
+
   /// @param total  0: unknown. Drawn at most ten times a second
   void show(std::uint64_t done, std::uint64_t total);
 

@@ -160,10 +160,8 @@ void show_progress(const options& asked, running<core_result>& core) {
   milliseconds passed{0};
   while (!core.wait_for(period)) {
     passed += period;
-    if (asked.progress) {
-      asked.progress(static_cast<std::uint64_t>(passed.count()),
-                     asked.verify ? 0 : static_cast<std::uint64_t>(total.count()));
-    }
+    asked.progress(static_cast<std::uint64_t>(passed.count()),
+                   asked.verify ? 0 : static_cast<std::uint64_t>(total.count()));
   }
 }
 
@@ -199,7 +197,9 @@ outcome<report> run(const options& asked) {
       return one.asked.raw ? run_raw(one, core) : run_coroutines(one, core);
     }));
   }
-  show_progress(asked, cores.front());
+  if (asked.progress) {
+    show_progress(asked, cores.front());
+  }
   for (running<core_result>& core : cores) {
     all.cores.push_back(core.get());
   }

@@ -35,8 +35,9 @@ struct slot_range {
 class session {
  public:
   /// @param clock  the one the core's reactor runs by
+  /// @context control thread
   session(const options& asked, const block_info& device, const slot_range& slots, reactor& core,
-          const clock_source& clock);  // control thread
+          const clock_source& clock);
 
   /// Begins the warm-up, or the fill. @context the core, before anything else
   void begin() noexcept;
