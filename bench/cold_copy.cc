@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <vector>
 
 #include "drivers/soft/copy.h"
 #include "mempool/base/clock.h"
@@ -54,11 +53,12 @@ void measure(void* context) noexcept {
 
 outcome<double> cold_copy_ns(unsigned core, direction which) {
   static const outcome<private_memory> memory = private_memory::create(memory_bytes);
-  if (!memory) {
-    return std::unexpected{memory.error()};
+  const auto buffer = private_memory::create(buffers * block_bytes);
+  if (!memory || !buffer) {
+    return std::unexpected{memory ? buffer.error() : memory.error()};
   }
-  std::vector<std::byte> buffer(buffers * block_bytes);
-  measurement run{.memory = memory->bytes().data(), .buffer = buffer.data(), .which = which};
+  measurement run{
+      .memory = memory->bytes().data(), .buffer = buffer->bytes().data(), .which = which};
   {
     const auto thread = pinned_thread::start(core_id{core}, "cold copy", measure, &run);
     if (!thread) {

@@ -45,7 +45,9 @@ struct claim {
   double above_floor_ns_max;  // 0: not owed in this form
   double million_iops_min;    // 0: not owed in this form
 
-  [[nodiscard]] bool is_memory() const noexcept { return space[0] == 'r'; }
+  [[nodiscard]] bool is_memory() const noexcept {
+    return std::string_view{space}.starts_with("ram:");
+  }
   [[nodiscard]] direction copies() const noexcept {
     return std::string_view{rw} == "randwrite" ? direction::into_memory : direction::out_of_memory;
   }
