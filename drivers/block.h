@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <span>
@@ -16,7 +17,38 @@
 // guest's pages reach any backend without a copy. Devices return; they never call back.
 namespace runnel {
 
-enum class block_op : std::uint8_t { read, write, flush };
+/// What a request does. All but read, write and flush are optional, see `block_info::operations`.
+enum class block_op : std::uint8_t {
+  read,
+  write,
+  flush,         // writes that completed before it are durable when it completes
+  compare,       // ends with `compare_failure` when the segments differ from the blocks
+  write_zeroes,  // no segments; any number of blocks up to `blocks_max_without_data`
+  deallocate,    // no segments; what the blocks hold is given up: they read as zero or as before
+  verify,        // no segments; the device reads the blocks and moves nothing
+};
+
+/// A set of operations, a bit each.
+class block_op_set {
+ public:
+  constexpr block_op_set(std::initializer_list<block_op> members) noexcept {
+    for (const block_op each : members) {
+      bits_ |= bit(each);
+    }
+  }
+  [[nodiscard]] constexpr bool contains(block_op which) const noexcept {
+    return (bits_ & bit(which)) != 0;
+  }
+
+ private:
+  static constexpr std::uint32_t bit(block_op which) noexcept {
+    return std::uint32_t{1} << static_cast<unsigned>(which);
+  }
+  std::uint32_t bits_ = 0;
+};
+
+/// What one request without data may cover: what the 16 bits of an NVMe command count.
+inline constexpr std::uint32_t blocks_max_without_data = 65536;
 
 /// How a request ended, in NVMe's terms, so that neither our driver nor our target translates.
 /// Values are (status code type << 8 | status code). @spec NVMe Base 2.0 §3.3.3.2.1
@@ -32,6 +64,7 @@ enum class block_status : std::uint16_t {
   capacity_exceeded = 0x081,
   write_fault = 0x280,
   unrecovered_read_error = 0x281,
+  compare_failure = 0x285,
   device_gone = 0x370,  // host pathing error: the request may or may not have been executed
 };
 
@@ -98,6 +131,7 @@ struct block_info {
   std::uint32_t transfer_bytes_max = 0;  // what one request may carry; larger is refused by status
   std::uint32_t queue_depth_max = 0;
   std::uint32_t queue_count_max = 1;
+  block_op_set operations{block_op::read, block_op::write, block_op::flush};  // others are refused
   bool volatile_cache = false;       // writes need flush or FUA to be durable
   bool device_reads_memory = false;  // true: regions must be mapped before use (DMA)
   std::string note;                  // what could not be had and was replaced; often empty

@@ -128,6 +128,7 @@ static_assert(same(status_code::lba_out_of_range, block_status::lba_out_of_range
 static_assert(same(status_code::capacity_exceeded, block_status::capacity_exceeded));
 static_assert(same(status_code::write_fault, block_status::write_fault));
 static_assert(same(status_code::unrecovered_read_error, block_status::unrecovered_read_error));
+static_assert(same(status_code::compare_failure, block_status::compare_failure));
 static_assert(same(status_code::host_pathing_error, block_status::device_gone));
 
 /// The last word of a completion.
