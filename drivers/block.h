@@ -24,9 +24,19 @@ enum class block_op : std::uint8_t {
   flush,         // writes that completed before it are durable when it completes
   compare,       // ends with `compare_failure` when the segments differ from the blocks
   write_zeroes,  // no segments; any number of blocks up to `blocks_max_without_data`
-  deallocate,    // no segments; what the blocks hold is given up: they read as zero or as before
+  deallocate,    // no segments; what the blocks hold is given up, see `deallocated_is_zero`
   verify,        // no segments; the device reads the blocks and moves nothing
 };
+
+/// Whether its segments hold exactly its blocks; the others have none.
+[[nodiscard]] constexpr bool has_data(block_op which) noexcept {
+  return which == block_op::read || which == block_op::write || which == block_op::compare;
+}
+/// Whether it changes what the blocks hold.
+[[nodiscard]] constexpr bool changes_data(block_op which) noexcept {
+  return which == block_op::write || which == block_op::write_zeroes ||
+         which == block_op::deallocate;
+}
 
 /// A set of operations, a bit each.
 class block_op_set {
@@ -39,6 +49,11 @@ class block_op_set {
   [[nodiscard]] constexpr bool contains(block_op which) const noexcept {
     return (bits_ & bit(which)) != 0;
   }
+  /// What both have.
+  constexpr block_op_set& operator&=(const block_op_set& other) noexcept {
+    bits_ &= other.bits_;
+    return *this;
+  }
 
  private:
   static constexpr std::uint32_t bit(block_op which) noexcept {
@@ -46,6 +61,10 @@ class block_op_set {
   }
   std::uint32_t bits_ = 0;
 };
+
+inline constexpr block_op_set all_block_operations{
+    block_op::read,         block_op::write,      block_op::flush, block_op::compare,
+    block_op::write_zeroes, block_op::deallocate, block_op::verify};
 
 /// What one request without data may cover: what the 16 bits of an NVMe command count.
 inline constexpr std::uint32_t blocks_max_without_data = 65536;
@@ -132,7 +151,9 @@ struct block_info {
   std::uint32_t queue_depth_max = 0;
   std::uint32_t queue_count_max = 1;
   block_op_set operations{block_op::read, block_op::write, block_op::flush};  // others are refused
-  bool volatile_cache = false;       // writes need flush or FUA to be durable
+  bool deallocated_is_zero =
+      false;                    // blocks read as zero after deallocate; else that, or as before
+  bool volatile_cache = false;  // writes need flush or FUA to be durable
   bool device_reads_memory = false;  // true: regions must be mapped before use (DMA)
   std::string note;                  // what could not be had and was replaced; often empty
 };

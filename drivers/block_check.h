@@ -20,20 +20,25 @@ struct block_geometry {
   std::uint32_t block_bytes = 512;
   std::uint32_t transfer_bytes_max = 0;
   std::uint64_t block_count = 0;
+  block_op_set operations{block_op::read, block_op::write, block_op::flush};
 };
 
-/// Success when the request may be executed: its blocks exist, it is not too large, and its
-/// segments hold exactly its blocks.
+/// Success when the request may be executed: the disk has the operation, its blocks exist, it is
+/// not too large, and its segments hold exactly its blocks, or nothing where it moves no data.
 [[nodiscard]] inline block_status check_request(const block_geometry& disk,
                                                 const block_request& request) noexcept {
   if (request.op == block_op::flush) {
     return block_status::success;
   }
-  if (request.op != block_op::read && request.op != block_op::write) {
+  if (!disk.operations.contains(request.op)) {
     return block_status::invalid_opcode;
   }
   if (!range_within(raw(request.first), request.blocks, disk.block_count)) {
     return block_status::lba_out_of_range;
+  }
+  if (!has_data(request.op)) {
+    const bool some = request.blocks - 1 < blocks_max_without_data;  // 0 wraps to a huge number
+    return some && request.segment_count == 0 ? block_status::success : block_status::invalid_field;
   }
   std::uint64_t left = std::uint64_t{request.blocks} * disk.block_bytes;
   if (left == 0 || left > disk.transfer_bytes_max) {

@@ -22,10 +22,12 @@ inline constexpr std::uint32_t in_place_depth_max =
 inline constexpr std::uint32_t in_place_queues_max = 65535;
 
 /// What moves the bytes. Requests were checked; flushes do not reach it, for it is never volatile.
+/// Reads and writes go one way, the rarer operations another.
 template <class M>
 concept in_place_medium = requires(M& medium, const block_request& request) {
   { medium.prepare(request) } noexcept;  // its turn comes after the one that is executed next
   { medium.execute(request) } noexcept -> std::same_as<std::uint64_t>;  // bytes that were copied
+  { medium.execute_rare(request) } noexcept -> std::same_as<block_status>;
   { medium.publish() } noexcept;  // end of a burst: all of it is visible to other cores
 };
 
@@ -43,8 +45,10 @@ class in_place_queue final : public block_queue {
     for (std::size_t i = 0; i < requests.size(); ++i) {
       const block_status next =
           i + 1 < requests.size() ? prepare(requests[i + 1]) : block_status::success;
-      if (status == block_status::success && requests[i].op != block_op::flush) {
+      if (status == block_status::success && is_transfer(requests[i])) {
         bytes_copied_ += medium_.execute(requests[i]);
+      } else if (status == block_status::success && requests[i].op != block_op::flush) {
+        status = medium_.execute_rare(requests[i]);
       }
       requests[i].state = block_state::done;
       requests[i].status = std::exchange(status, next);
@@ -58,9 +62,12 @@ class in_place_queue final : public block_queue {
   [[nodiscard]] std::uint64_t bytes_copied() const noexcept override { return bytes_copied_; }
 
  private:
+  static bool is_transfer(const block_request& request) noexcept {
+    return request.op == block_op::read || request.op == block_op::write;
+  }
   block_status prepare(const block_request& request) noexcept {
     const block_status status = check_request(geometry_, request);
-    if (status == block_status::success && request.op != block_op::flush) {
+    if (status == block_status::success && is_transfer(request)) {
       medium_.prepare(request);
     }
     return status;
@@ -84,6 +91,8 @@ class in_place_device final : public block_device {
               .transfer_bytes_max = in_place_transfer_bytes_max,
               .queue_depth_max = in_place_depth_max,
               .queue_count_max = in_place_queues_max,
+              .operations = all_block_operations,
+              .deallocated_is_zero = true,
               .note = {}},
         medium_{std::move(medium)} {}
 
@@ -95,7 +104,8 @@ class in_place_device final : public block_device {
     }
     const block_geometry geometry{.block_bytes = info_.block_bytes,
                                   .transfer_bytes_max = info_.transfer_bytes_max,
-                                  .block_count = info_.block_count};
+                                  .block_count = info_.block_count,
+                                  .operations = info_.operations};
     return std::make_unique<in_place_queue<Medium>>(medium_, geometry, depth);
   }
 

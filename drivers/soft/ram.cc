@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstring>
+#include <span>
 #include <utility>
 
 #include "drivers/block_check.h"
@@ -76,6 +78,25 @@ class ram_medium {
     return std::uint64_t{request.blocks} * block_bytes_;
   }
 
+  [[gnu::noinline]] block_status execute_rare(const block_request& request) noexcept {
+    switch (request.op) {
+      case block_op::compare:
+        return equals(request) ? block_status::success : block_status::compare_failure;
+      case block_op::write_zeroes:
+      case block_op::deallocate:
+        // Pages that were given back to the system would be missed at the next write.
+        std::memset(at(request.first), 0, std::size_t{request.blocks} * block_bytes_);
+        return block_status::success;
+      case block_op::verify:
+        return block_status::success;  // memory has no state in which it cannot be read
+      case block_op::read:
+      case block_op::write:
+      case block_op::flush:
+        break;
+    }
+    return block_status::invalid_opcode;
+  }
+
   void publish() noexcept {
     if (stream_) {
       finish_streaming();
@@ -83,6 +104,16 @@ class ram_medium {
   }
 
  private:
+  [[nodiscard]] bool equals(const block_request& request) const noexcept {
+    const std::byte* place = at(request.first);
+    for (const segment& piece : std::span{request.segments, request.segment_count}) {
+      if (std::memcmp(piece.address, place, piece.length) != 0) {
+        return false;
+      }
+      place += piece.length;
+    }
+    return true;
+  }
   [[nodiscard]] std::byte* at(lba first) const noexcept {
     return memory_.bytes().data() + raw(first) * block_bytes_;
   }

@@ -153,6 +153,47 @@ TEST(Ram, ABurstIsExecutedInOrderEvenAroundRefusals) {
   EXPECT_EQ(queue->poll(none), 0U);
 }
 
+TEST(Ram, ZeroingReachesItsBlocksAndNoOther) {
+  for (const std::uint32_t block_bytes : {512U, 4096U}) {
+    for (const block_op op : {block_op::write_zeroes, block_op::deallocate}) {
+      auto disk = ram(16 * block_bytes, block_bytes);
+      auto queue = queue_of(*disk);
+      bytes data(16 * block_bytes, std::byte{7});
+      EXPECT_EQ(run(*queue, block_op::write, 0, 16, data), block_status::success);
+      EXPECT_EQ(run(*queue, op, 3, 5, {}), block_status::success);
+      EXPECT_EQ(run(*queue, block_op::verify, 0, 16, {}), block_status::success);
+      std::fill_n(data.begin() + 3 * block_bytes, 5 * block_bytes, std::byte{0});
+      bytes seen(data.size());
+      EXPECT_EQ(run(*queue, block_op::read, 0, 16, seen), block_status::success);
+      EXPECT_EQ(seen, data);
+    }
+  }
+}
+
+TEST(Ram, CompareSeesOneByteInAnyPieceAndChangesNothing) {
+  constexpr unsigned seed = 3;
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937 random{seed};
+  for (const std::uint32_t block_bytes : {512U, 4096U}) {
+    auto disk = ram(8 * block_bytes, block_bytes);
+    auto queue = queue_of(*disk);
+    const bytes model = random_bytes(4 * block_bytes, random);
+    bytes data = model;
+    EXPECT_EQ(run(*queue, block_op::write, 2, 4, data), block_status::success);
+    for (int step = 0; step < 50; ++step) {
+      const auto pieces = random_pieces(data, random);
+      EXPECT_EQ(run(*queue, block_op::compare, 2, 4, pieces), block_status::success);
+      std::byte& one = data[random() % data.size()];
+      one ^= std::byte{1};
+      EXPECT_EQ(run(*queue, block_op::compare, 2, 4, pieces), block_status::compare_failure);
+      one ^= std::byte{1};
+    }
+    bytes seen(model.size());
+    EXPECT_EQ(run(*queue, block_op::read, 2, 4, seen), block_status::success);
+    EXPECT_EQ(seen, model);
+  }
+}
+
 TEST(Ram, QueuesShareTheDisk) {
   auto disk = ram(4096);
   auto one = queue_of(*disk);
@@ -223,13 +264,46 @@ TEST_P(InPlace, RequestsThatCannotBeAreRefusedByStatusAndTouchNothing) {
       pieces.push_back({.address = data.data() + at, .length = length});
       at += length < data.size() ? length : 0;
     }
-    for (const block_op op : {block_op::write, block_op::read}) {
+    for (const block_op op : {block_op::write, block_op::read, block_op::compare}) {
       EXPECT_EQ(run(*queue, op, row.first, row.blocks, pieces), row.status)
           << row.first << " + " << row.blocks;
       EXPECT_TRUE(data == before);  // writes come first, so that a read brings the same bytes back
     }
   }
   EXPECT_EQ(run(*queue, block_op{9}, 0, 1, data), block_status::invalid_opcode);
+}
+
+TEST_P(InPlace, OperationsWithoutDataTakeBlocksAndNothingElse) {
+  constexpr std::uint64_t block_count = 65537;
+  bytes data(4096);
+  const segment piece{.address = data.data(), .length = data.size()};
+  for (const std::uint32_t block_bytes : {512U, 4096U}) {
+    auto disk = std::move(*open(block_count * block_bytes, block_bytes));
+    auto queue = queue_of(*disk);
+    struct {
+      std::uint64_t first;
+      std::uint32_t blocks;
+      std::size_t segments;
+      block_status status;
+    } const table[] = {
+        {0, 1, 0, block_status::success},
+        {1, 65536, 0, block_status::success},
+        {block_count - 1, 1, 0, block_status::success},
+        {0, 0, 0, block_status::invalid_field},
+        {0, 65537, 0, block_status::invalid_field},
+        {0, 4096 / block_bytes, 1, block_status::invalid_field},
+        {2, 65536, 0, block_status::lba_out_of_range},
+        {block_count, 1, 0, block_status::lba_out_of_range},
+        {~std::uint64_t{0}, 2, 0, block_status::lba_out_of_range},
+    };
+    for (const auto& row : table) {
+      for (const block_op op : {block_op::write_zeroes, block_op::deallocate, block_op::verify}) {
+        EXPECT_TRUE(disk->info().operations.contains(op));
+        EXPECT_EQ(run(*queue, op, row.first, row.blocks, {&piece, row.segments}), row.status)
+            << row.first << " + " << row.blocks;
+      }
+    }
+  }
 }
 
 TEST_P(InPlace, SizesThatMakeNoDiskAreRefusedWithBothNumbers) {

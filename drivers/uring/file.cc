@@ -23,6 +23,8 @@ class file_device final : public block_device {
               .transfer_bytes_max = file.geometry.transfer_bytes_max,
               .queue_depth_max = depth_max,
               .queue_count_max = queues_max,
+              .operations = file.geometry.operations,
+              .deallocated_is_zero = true,
               .volatile_cache = true,
               .note = file.note},
         file_{std::move(file)},

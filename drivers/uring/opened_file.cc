@@ -63,6 +63,18 @@ std::unexpected<failure> refuse(int errno_value, const std::string& address, boo
               remedy(errno_value, read_only));
 }
 
+/// What can be done with a file beside reading, writing and flushing.
+block_op_set operations_of(int fd, const struct stat& status, bool read_only) noexcept {
+  constexpr block_op_set without_holes{block_op::read, block_op::write, block_op::flush,
+                                       block_op::compare, block_op::verify};
+  // A hole at the end of a file changes nothing; some file systems (9p, NFS before 4.2) have none.
+  // Block devices have always one way to zero, if a slow one. To read-only files it is refused like
+  // any write.
+  const bool holes = S_ISBLK(status.st_mode) || read_only ||
+                     fallocate(fd, hole_mode, status.st_size, page_bytes) == 0;
+  return holes ? all_block_operations : without_holes;
+}
+
 /// Bytes of a regular file or block device.
 result<std::uint64_t> size_of(int fd, const struct stat& status) noexcept {
   if (S_ISREG(status.st_mode)) {
@@ -78,7 +90,7 @@ result<std::uint64_t> size_of(int fd, const struct stat& status) noexcept {
 }  // namespace
 
 block_status check_request(const opened_file& file, const block_request& request) noexcept {
-  if (file.read_only && request.op == block_op::write) {
+  if (file.read_only && changes_data(request.op)) {
     return block_status::write_protected;
   }
   if (request.segment_count > segments_max) {
@@ -118,7 +130,8 @@ outcome<opened_file> open_and_examine(const std::string& address, const std::str
   }
   file.geometry = {.block_bytes = options.block_bytes,
                    .transfer_bytes_max = transfer_bytes_max,
-                   .block_count = *bytes / options.block_bytes};
+                   .block_count = *bytes / options.block_bytes,
+                   .operations = operations_of(file.fd.get(), status, options.read_only)};
   if (options.direct && !make_direct(file)) {
     file.note = "through the page cache: O_DIRECT does not work there with blocks of " +
                 std::to_string(options.block_bytes);

@@ -116,6 +116,9 @@ void ring_queue::push(transfer& one) noexcept {
   CHECK(entry != nullptr);
   if (one.op == block_op::flush) {
     io_uring_prep_fsync(entry, file_.fd.get(), IORING_FSYNC_DATASYNC);
+  } else if (one.op == block_op::write_zeroes || one.op == block_op::deallocate) {
+    io_uring_prep_fallocate(entry, file_.fd.get(), one.zero_mode_now(),
+                            static_cast<off_t>(one.position), static_cast<off_t>(one.bytes_left));
   } else {
     push_rw(*entry, one);
   }
@@ -127,7 +130,7 @@ void ring_queue::push(transfer& one) noexcept {
 }
 
 void ring_queue::push_rw(io_uring_sqe& entry, transfer& one) noexcept {
-  const bool read = one.op == block_op::read;
+  const bool read = one.op != block_op::write;
   const int fd = file_.fd.get();
   const std::span<const iovec> memory = one.memory();
   const iovec& first = memory.front();
@@ -180,8 +183,8 @@ std::size_t ring_queue::collect(std::span<block_completion> out) noexcept {
       push(one);
       continue;
     }
-    out[count++] = {.tag = one.tag, .status = *ended};
-    transfers_.end(one, *ended);
+    const std::uint64_t tag = one.tag;
+    out[count++] = {.tag = tag, .status = transfers_.end(one, *ended)};
   }
   io_uring_cq_advance(&ring_, there);
   return count;

@@ -1,5 +1,6 @@
 #include "drivers/uring/sync_queue.h"
 
+#include <fcntl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -14,18 +15,27 @@ namespace {
 /// One system call for what is left of a transfer. @return bytes done, or minus errno
 std::int64_t call(int fd, transfer& one) noexcept {
   const auto position = static_cast<off_t>(one.position);
-  const std::span<const iovec> memory = one.memory();
-  const auto count = static_cast<int>(memory.size());
   ssize_t answer = 0;
   switch (one.op) {
     case block_op::read:
-      answer = preadv2(fd, memory.data(), count, position, 0);
+    case block_op::compare:
+    case block_op::verify: {
+      const std::span<const iovec> memory = one.memory();
+      answer = preadv2(fd, memory.data(), static_cast<int>(memory.size()), position, 0);
       break;
-    case block_op::write:
-      answer = pwritev2(fd, memory.data(), count, position, one.durable ? RWF_DSYNC : 0);
+    }
+    case block_op::write: {
+      const std::span<const iovec> memory = one.memory();
+      answer = pwritev2(fd, memory.data(), static_cast<int>(memory.size()), position,
+                        one.durable ? RWF_DSYNC : 0);
       break;
+    }
     case block_op::flush:
       answer = fdatasync(fd);
+      break;
+    case block_op::write_zeroes:
+    case block_op::deallocate:
+      answer = fallocate(fd, one.zero_mode_now(), position, static_cast<off_t>(one.bytes_left));
       break;
   }
   return answer < 0 ? -errno : answer;
@@ -53,8 +63,7 @@ block_status sync_queue::execute(const block_request& request) noexcept {
   while (!ended) {  // bounded: every turn makes progress or uses up an attempt
     ended = one->advance(call(file_.fd.get(), *one), file_.geometry.block_bytes);
   }
-  transfers_.end(*one, *ended);
-  return *ended;
+  return transfers_.end(*one, *ended);
 }
 
 }  // namespace runnel::uring

@@ -34,8 +34,8 @@ block_status status_of(block_op op, int errno_value) noexcept {
     case EIO:
     case EILSEQ:
     case ENODATA:
-      return op == block_op::read ? block_status::unrecovered_read_error
-                                  : block_status::write_fault;
+      return changes_data(op) || op == block_op::flush ? block_status::write_fault
+                                                       : block_status::unrecovered_read_error;
     default:
       return block_status::internal_error;
   }
@@ -78,20 +78,18 @@ std::span<const iovec> transfer::memory() noexcept {
   if (bounce == nullptr) {
     return vectors;
   }
-  through_bounce_ = {.iov_base = bounce + bounce_done, .iov_len = bytes_left};
+  through_bounce_ = {.iov_base = bounce + bounce_done,
+                     .iov_len = std::min<std::uint64_t>(bytes_left, transfer_bytes_max)};
   return {&through_bounce_, 1};
 }
 
 std::optional<block_status> transfer::advance(std::int64_t answer,
                                               std::uint32_t block_bytes) noexcept {
   if (answer < 0) {
-    const auto errno_value = static_cast<int>(-answer);
-    const bool again = errno_value == EINTR || errno_value == EAGAIN;
-    return again && ++attempts < attempts_max ? std::nullopt
-                                              : std::optional{status_of(op, errno_value)};
+    return advance_failed(static_cast<int>(-answer));
   }
-  if (op == block_op::flush) {
-    return block_status::success;
+  if (op == block_op::flush || op == block_op::write_zeroes || op == block_op::deallocate) {
+    return block_status::success;  // these are done whole
   }
   const auto done = static_cast<std::uint64_t>(answer);
   CHECK(done <= bytes_left);
@@ -101,16 +99,32 @@ std::optional<block_status> transfer::advance(std::int64_t answer,
   // Part of a block is done again, because O_DIRECT could not go on from its middle.
   const std::uint64_t whole_blocks = align_down(done, block_bytes);
   if (whole_blocks == 0) {  // the file has become shorter, or its disk is full
-    return status_of(op, op == block_op::read ? EIO : ENOSPC);
+    return status_of(op, changes_data(op) ? ENOSPC : EIO);
   }
   attempts = 0;
   skip(whole_blocks);
   return std::nullopt;
 }
 
+std::optional<block_status> transfer::advance_failed(int errno_value) noexcept {
+  const bool again = errno_value == EINTR || errno_value == EAGAIN;
+  if (again && ++attempts < attempts_max) {
+    return std::nullopt;
+  }
+  const bool zeroes = op == block_op::write_zeroes || op == block_op::deallocate;
+  if (errno_value == EOPNOTSUPP && zeroes && !other_zero_mode) {
+    other_zero_mode = true;
+    return std::nullopt;
+  }
+  return status_of(op, errno_value);
+}
+
 void transfer::skip(std::uint64_t bytes) noexcept {
   position += bytes;
   bytes_left -= bytes;
+  if (op == block_op::verify) {
+    return;  // what was read is of no use; the rest is read over it
+  }
   if (bounce != nullptr) {
     bounce_done += bytes;
     return;
@@ -138,16 +152,17 @@ transfer_table::transfer_table(const opened_file& file, std::uint32_t depth)
   for (std::size_t i = transfers_.size(); i > 0; --i) {
     free_.push_back(&transfers_[i - 1]);
   }
-  if (direct_) {
-    const std::size_t count = std::min<std::size_t>(depth, bounces_max);
-    bounce_memory_ = allocate_aligned(count * transfer_bytes_max);
-    for (std::size_t i = 0; i < count; ++i) {
-      free_bounces_.push_back(bounce_memory_.get() + i * transfer_bytes_max);
-    }
+  const std::size_t count = std::min<std::size_t>(depth, bounces_max);
+  bounce_memory_ = allocate_aligned(count * transfer_bytes_max);
+  for (std::size_t i = 0; i < count; ++i) {
+    free_bounces_.push_back(bounce_memory_.get() + i * transfer_bytes_max);
   }
 }
 
-bool transfer_table::needs_bounce(std::span<const iovec> vectors) const noexcept {
+bool transfer_table::needs_bounce(block_op op, std::span<const iovec> vectors) const noexcept {
+  if (op == block_op::compare || op == block_op::verify) {
+    return true;
+  }
   if (!direct_) {
     return false;
   }
@@ -165,7 +180,7 @@ transfer* transfer_table::begin(const block_request& request) noexcept {
   transfer& begun = *free_.back();
   iovec* vectors = vectors_.get() + (&begun - transfers_.data()) * segments_max;
   const std::size_t count = merge({request.segments, request.segment_count}, vectors);
-  const bool bounced = needs_bounce({vectors, count});
+  const bool bounced = needs_bounce(request.op, {vectors, count});
   if (bounced && free_bounces_.empty()) {
     return nullptr;
   }
@@ -192,19 +207,28 @@ transfer* transfer_table::begin(const block_request& request) noexcept {
   return &begun;
 }
 
-void transfer_table::end(transfer& ended, block_status status) noexcept {
+block_status transfer_table::end(transfer& ended, block_status status) noexcept {
   if (ended.bounce != nullptr) {
+    const std::byte* from = ended.bounce;
     if (ended.op == block_op::read && status == block_status::success) {
-      const std::byte* from = ended.bounce;
       for (const iovec& part : ended.vectors) {
         std::memcpy(part.iov_base, from, part.iov_len);
         from += part.iov_len;
         bytes_copied_ += part.iov_len;
       }
+    } else if (ended.op == block_op::compare && status == block_status::success) {
+      for (const iovec& part : ended.vectors) {
+        if (std::memcmp(part.iov_base, from, part.iov_len) != 0) {
+          status = block_status::compare_failure;
+          break;
+        }
+        from += part.iov_len;
+      }
     }
     free_bounces_.push_back(ended.bounce);
   }
   free_.push_back(&ended);
+  return status;
 }
 
 }  // namespace runnel::uring

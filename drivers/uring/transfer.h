@@ -1,5 +1,6 @@
 #pragma once
 
+#include <fcntl.h>
 #include <sys/uio.h>
 
 #include <cstddef>
@@ -20,6 +21,10 @@ inline constexpr std::uint32_t transfer_bytes_max = mib;
 inline constexpr std::uint32_t segments_max = transfer_bytes_max / 4096 + 1;
 inline constexpr std::size_t page_bytes = 4096;
 
+// Ways to make bytes zero without sending any.
+inline constexpr int hole_mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+inline constexpr int zero_mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
+
 struct free_deleter {
   void operator()(std::byte* memory) const noexcept;
 };
@@ -36,11 +41,19 @@ struct transfer {
   std::byte* bounce = nullptr;  // set: the bytes pass through here, `vectors` is the whole request
   std::uint64_t bounce_done = 0;
   block_op op = block_op::read;
-  bool durable = false;       // write: on the medium before it completes
-  std::uint8_t attempts = 0;  // without any progress
+  bool durable = false;          // write: on the medium before it completes
+  bool other_zero_mode = false;  // the file refused the one that suits the operation
+  std::uint8_t attempts = 0;     // without any progress
 
-  /// The memory of the rest, for the kernel. Lives as long as the transfer is unchanged.
+  /// The memory of the rest, for the kernel; of `verify`, as much as fits. Lives as long as the
+  /// transfer is unchanged. @pre it is done by reading or writing
   [[nodiscard]] std::span<const iovec> memory() noexcept;
+
+  /// How to make the blocks zero; both ways do it, each where the other may be refused.
+  /// @pre write_zeroes or deallocate
+  [[nodiscard]] int zero_mode_now() const noexcept {
+    return (op == block_op::deallocate) != other_zero_mode ? hole_mode : zero_mode;
+  }
 
   /// Takes the kernel's answer: bytes done, or minus errno.
   /// @return how the request ended; empty: submit the rest
@@ -48,6 +61,7 @@ struct transfer {
                                                     std::uint32_t block_bytes) noexcept;
 
  private:
+  [[nodiscard]] std::optional<block_status> advance_failed(int errno_value) noexcept;
   void skip(std::uint64_t bytes) noexcept;
   iovec through_bounce_{};
 };
@@ -55,9 +69,9 @@ struct transfer {
 /// The requests of one queue that are in flight, with all the memory they need.
 ///
 /// O_DIRECT wants aligned memory, but a guest's segments may begin anywhere. Those pass through
-/// bounce memory of the queue. A second descriptor through the page cache would need no copy, and
-/// would lose data: the cache works in pages, so writing one block there can write an old neighbour
-/// back over a direct write.
+/// bounce memory of the queue, and so does what is compared or verified. A second descriptor
+/// through the page cache would need no copy, and would lose data: the cache works in pages, so
+/// writing one block there can write an old neighbour back over a direct write.
 class transfer_table {
  public:
   transfer_table(const opened_file& file, std::uint32_t depth);
@@ -66,7 +80,8 @@ class transfer_table {
   [[nodiscard]] transfer* begin(const block_request& request) noexcept;
 
   /// The place of a transfer that ended is free again; what was read is where it was wanted.
-  void end(transfer& ended, block_status status) noexcept;
+  /// @return how the request ended: as its transfer, or by a difference that was found
+  [[nodiscard]] block_status end(transfer& ended, block_status status) noexcept;
 
   /// Never frees the bounce memory, for the kernel may still write there. Nothing begins after it.
   void leave_bounce_memory() noexcept { (void)bounce_memory_.release(); }
@@ -81,7 +96,7 @@ class transfer_table {
  private:
   static constexpr std::size_t bounces_max = 4;
 
-  [[nodiscard]] bool needs_bounce(std::span<const iovec> vectors) const noexcept;
+  [[nodiscard]] bool needs_bounce(block_op op, std::span<const iovec> vectors) const noexcept;
 
   std::uint32_t block_bytes_;
   bool direct_;

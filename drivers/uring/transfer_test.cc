@@ -85,10 +85,11 @@ TEST(Transfer, NoProgressIsAnErrorNotALoop) {
   for (const std::int64_t answer : {0, 511}) {
     transfer* read = table.begin(request_for(pieces, block_op::read));
     EXPECT_EQ(read->advance(answer, block), block_status::unrecovered_read_error);
-    table.end(*read, block_status::unrecovered_read_error);
+    EXPECT_EQ(table.end(*read, block_status::unrecovered_read_error),
+              block_status::unrecovered_read_error);
     transfer* write = table.begin(request_for(pieces, block_op::write));
     EXPECT_EQ(write->advance(answer, block), block_status::capacity_exceeded);
-    table.end(*write, block_status::capacity_exceeded);
+    EXPECT_EQ(table.end(*write, block_status::capacity_exceeded), block_status::capacity_exceeded);
   }
 }
 
@@ -133,8 +134,8 @@ TEST(Transfer, ErrnosBecomeTheStatusAnInitiatorUnderstands) {
     transfer* write = transfers.begin(request_for(pieces, block_op::write));
     EXPECT_EQ(read->advance(-row.errno_value, block), row.read) << row.errno_value;
     EXPECT_EQ(write->advance(-row.errno_value, block), row.write) << row.errno_value;
-    transfers.end(*read, row.read);
-    transfers.end(*write, row.write);
+    EXPECT_EQ(transfers.end(*read, row.read), row.read);
+    EXPECT_EQ(transfers.end(*write, row.write), row.write);
   }
 }
 
@@ -157,7 +158,7 @@ TEST(Transfer, AlignedMemoryGoesStraightAndUnalignedMemoryDetours) {
     const auto first = reinterpret_cast<std::uintptr_t>(one->memory()[0].iov_base);
     EXPECT_EQ(first % 512, 0U);
     const std::uint64_t before = table.bytes_copied();
-    table.end(*one, block_status::success);
+    EXPECT_EQ(table.end(*one, block_status::success), block_status::success);
     EXPECT_EQ(table.bytes_copied() != before, row.detours);
   }
 }
@@ -177,7 +178,7 @@ TEST(Transfer, DetouredBytesArriveBothWaysEvenInParts) {
   const std::vector<std::byte> disk(gathered, gathered + 1536);
   EXPECT_TRUE(std::equal(disk.begin(), disk.begin() + 1000, memory.bytes.begin() + 4));
   EXPECT_TRUE(std::equal(disk.begin() + 1000, disk.end(), memory.bytes.begin() + 5001));
-  table.end(*write, block_status::success);
+  EXPECT_EQ(table.end(*write, block_status::success), block_status::success);
 
   arena target;
   const std::array places{target.piece(4, 1000), target.piece(5001, 536)};
@@ -188,7 +189,7 @@ TEST(Transfer, DetouredBytesArriveBothWaysEvenInParts) {
   EXPECT_EQ(read->memory()[0].iov_len, 1024U);
   std::copy_n(disk.data() + 512, 1024, static_cast<std::byte*>(read->memory()[0].iov_base));
   EXPECT_EQ(read->advance(1024, block), block_status::success);
-  table.end(*read, block_status::success);
+  EXPECT_EQ(table.end(*read, block_status::success), block_status::success);
   EXPECT_TRUE(std::equal(disk.begin(), disk.begin() + 1000, target.bytes.begin() + 4));
   EXPECT_TRUE(std::equal(disk.begin() + 1000, disk.end(), target.bytes.begin() + 5001));
   EXPECT_EQ(target.bytes[3], std::byte{0});
@@ -203,7 +204,8 @@ TEST(Transfer, AFailedDetourLeavesTheTargetAlone) {
   const std::array places{target.piece(4, 512)};
   transfer* read = table.begin(request_for(places, block_op::read));
   static_cast<std::byte*>(read->memory()[0].iov_base)[0] = std::byte{0xff};
-  table.end(*read, block_status::unrecovered_read_error);
+  EXPECT_EQ(table.end(*read, block_status::unrecovered_read_error),
+            block_status::unrecovered_read_error);
   EXPECT_EQ(target.bytes[4], std::byte{0});
 }
 
@@ -225,7 +227,7 @@ TEST(Transfer, PlacesAndDetoursRunOutAndComeBack) {
   }
   EXPECT_EQ(table.in_flight(), 6U);
   for (transfer* one : taken) {
-    table.end(*one, block_status::success);
+    EXPECT_EQ(table.end(*one, block_status::success), block_status::success);
   }
   EXPECT_EQ(table.in_flight(), 0U);
   EXPECT_NE(table.begin(request_for(crooked, block_op::read)), nullptr);
