@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "apps/target/io_path.h"
+#include "apps/target/io_shared.h"
 
 namespace runnel::target {
 

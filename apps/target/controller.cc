@@ -24,14 +24,15 @@ std::uint64_t capabilities_of(const queue_limits& limits) noexcept {
   constexpr std::uint64_t contiguous_queues = 1U << 16U;
   constexpr std::uint64_t timeout = std::uint64_t{20} << 24U;
   constexpr std::uint64_t nvm_commands = std::uint64_t{1} << 37U;
+  constexpr std::uint64_t ready_with_media = std::uint64_t{1} << 59U;  // and then CRTO tells when
   const auto stride = static_cast<unsigned>(std::countr_zero(limits.doorbell_stride_bytes / 4));
   return (limits.entries - 1U) | contiguous_queues | timeout | std::uint64_t{stride} << 32U |
-         nvm_commands;
+         nvm_commands | ready_with_media;
 }
 
-controller_state initial_state(const controller_options& options) noexcept {
+controller_state initial_state(const controller_options& options, instant now) noexcept {
   controller_state state;
-  state.features = initial_features();
+  state.features = initial_features(now);
   state.io_queues = options.queues.io_queues;
   return state;
 }
@@ -40,12 +41,17 @@ controller_state initial_state(const controller_options& options) noexcept {
 
 controller::controller(const subsystem& system, const controller_options& options,
                        const controller_ports& ports)
-    : options_{options},
+    : system_{system},
+      options_{options},
       ports_{ports},
-      state_{initial_state(options)},
+      state_{initial_state(options, system.now())},
       registers_{state_.registers, capabilities_of(options.queues), nvme_version},
       queues_{state_, *ports.memory, options.queues, ports.doorbells},
-      io_{queues_, *ports.memory, ports.paths, {.transfer_bytes_max = system.transfer_bytes_max}},
+      io_{queues_,
+          *ports.memory,
+          ports.paths,
+          {.transfer_bytes_max = system.transfer_bytes_max, .operations = system.operations},
+          state_.errors},
       admin_{state_,
              queues_,
              io_,
@@ -54,9 +60,15 @@ controller::controller(const subsystem& system, const controller_options& option
              {.controller_id = options.id,
               .features = {.io_queues = options.queues.io_queues,
                            .vectors = options.queues.vectors,
-                           .volatile_cache = system.volatile_cache}}},
+                           .volatile_cache = system.volatile_cache},
+              .shadow_doorbells = options.shadow_doorbells}},
       flush_{ports.paths} {
   CHECK(ports.paths.size() == system.namespaces.size());
+  for (std::size_t i = 0; i < ports.paths.size(); ++i) {
+    const exported_namespace& space = system.namespaces[i];
+    ports.paths[i].pair_gate = space.pair_gate.get();
+    ports.paths[i].deallocated_is_zero = space.device->info().deallocated_is_zero;
+  }
 }
 
 void controller::read_register(std::size_t offset, std::span<std::byte> out) const noexcept {
@@ -161,7 +173,9 @@ void controller::clear() noexcept {
   queues_.remove_all();
   admin_.reset();
   const register_state kept = state_.registers;
-  state_ = initial_state(options_);
+  const std::uint64_t errors = state_.errors.count;
+  state_ = initial_state(options_, system_.now());
+  state_.errors.count = errors;
   state_.registers.admin_queues = kept.admin_queues;
   state_.registers.admin_sq = kept.admin_sq;
   state_.registers.admin_cq = kept.admin_cq;

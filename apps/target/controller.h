@@ -19,6 +19,8 @@ namespace runnel::target {
 struct controller_options {
   std::uint16_t id = 1;  // unique among the controllers of the subsystem
   queue_limits queues;
+  /// Offers the host to ring in its own memory; needs doorbells so close that they fit into a page.
+  bool shadow_doorbells = false;
 };
 
 /// What a controller reaches the world by; all of it is the transport's and outlives it.
@@ -71,6 +73,9 @@ class controller {
   void memory_leaving() noexcept;
   [[nodiscard]] bool memory_left() noexcept;
 
+  /// A namespace is another than it was, for instance in size.
+  void namespace_changed(std::uint32_t nsid) noexcept { admin_.namespace_changed(nsid); }
+
   /// The interrupt pin: some queue has news, and the host has not masked it. @spec §3.1.3.3
   [[nodiscard]] bool pin_asserted() noexcept;
 
@@ -92,6 +97,7 @@ class controller {
   void report_wrong_doorbells() noexcept;
   void interrupt() noexcept;
 
+  const subsystem& system_;
   controller_options options_;
   controller_ports ports_;
   controller_state state_;

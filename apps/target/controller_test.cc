@@ -35,7 +35,7 @@ TEST(Controller, TellsItsCapabilitiesInAnyWidth) {
   EXPECT_EQ(host.read<std::uint32_t>(4), cap >> 32U);
   EXPECT_EQ(host.read<std::uint16_t>(6), cap >> 48U);
   EXPECT_EQ(host.read<std::uint8_t>(2), cap >> 16U & 0xffU);
-  EXPECT_EQ(host.read<std::uint32_t>(8), 0x00010400U);
+  EXPECT_EQ(host.read<std::uint32_t>(8), 0x00020000U);
   EXPECT_EQ(host.read<std::uint64_t>(0x7f8), 0U);
 }
 

@@ -184,8 +184,9 @@ class served_controller : public testing::Test {
     if (!mapped.empty()) {
       mmio_write(mapped.data() + cache_line_bytes * index, value);
     } else {
+      const std::uint64_t stride = sizeof value;  // trapped doorbells lie close
       EXPECT_TRUE(client
-                      ->region_post(0, doorbell_area::offset + cache_line_bytes * index,
+                      ->region_post(0, doorbell_area::offset + stride * index,
                                     std::as_bytes(std::span{&value, 1}))
                       .has_value());
     }

@@ -33,6 +33,8 @@ struct machine_options {
   std::uint32_t block_bytes = 512;
   std::uint64_t block_count = 1024;
   std::uint16_t admin_entries = 16;
+  std::uint32_t doorbell_stride_bytes = cache_line_bytes;
+  bool shadow_doorbells = false;
 };
 
 class machine {
@@ -53,14 +55,17 @@ class machine {
     system.nqn = "nqn.2014-08.org.nvmexpress:uuid:test";
     system.serial = "S1";
     system.firmware = "1.0";
-    system.namespaces.push_back({&drive, derive_identity(system.nqn, 1, "fake")});
-    system.volatile_cache = true;
+    system.clock = &clock;
+    system.add(drive, derive_identity(system.nqn, 1, "fake"));
     paths.push_back(
         {.queue = std::move(*drive.make_queue(128)),
          .block_count = options.block_count,
          .block_shift = static_cast<std::uint32_t>(std::countr_zero(options.block_bytes))});
     nvme.emplace(
-        system, controller_options{.id = 7, .queues = {}},
+        system,
+        controller_options{.id = 7,
+                           .queues = {.doorbell_stride_bytes = options.doorbell_stride_bytes},
+                           .shadow_doorbells = options.shadow_doorbells},
         controller_ports{
             .memory = &ram, .interrupts = &lines, .paths = paths, .doorbells = doorbells_});
   }
@@ -106,7 +111,7 @@ class machine {
   }
   void ring(const host_queue& queue) { set_doorbell(2U * queue.id, queue.tail); }
   void set_doorbell(std::size_t index, std::uint32_t value) {
-    mmio_write(doorbells_.data() + cache_line_bytes * index, value);
+    mmio_write(doorbells_.data() + options_.doorbell_stride_bytes * index, value);
   }
 
   /// The next answer, if there is one; tells the controller that it was read.
@@ -222,6 +227,7 @@ class machine {
   const region* ram_region;
   disk drive;
   interrupts lines;
+  virtual_clock clock;
   subsystem system;
   std::vector<namespace_path> paths;
   host_queue admin;

@@ -93,6 +93,8 @@ class disk : public block_device {
               .block_count = block_count,
               .transfer_bytes_max = 1U << 20U,
               .queue_depth_max = 1024,
+              .operations = all_block_operations,
+              .deallocated_is_zero = true,
               .volatile_cache = true,
               .note = {}},
         content_(block_bytes * block_count) {}
@@ -162,33 +164,38 @@ class disk : public block_device {
       waiting_.push_back({request, {segments.begin(), segments.end()}});
       return;
     }
-    move(request, segments);
     request.state = block_state::done;
-    request.status = status;
+    request.status = execute(request, segments);
   }
 
   std::size_t finish(std::span<block_completion> out) {
     std::size_t count = 0;
     while (count < out.size() && !waiting_.empty() && may_finish != 0) {
       const waiting_request& first = waiting_.front();
-      move(first.request, first.segments);
-      out[count++] = {first.request.tag, status};
+      out[count++] = {first.request.tag, execute(first.request, first.segments)};
       waiting_.pop_front();
       --may_finish;
     }
     return count;
   }
 
-  void move(const block_request& request, std::span<const segment> segments) {
+  block_status execute(const block_request& request, std::span<const segment> segments) {
     std::byte* place = content_.data() + raw(request.first) * info_.block_bytes;
+    if (request.op == block_op::write_zeroes || request.op == block_op::deallocate) {
+      std::memset(place, 0, std::size_t{request.blocks} * info_.block_bytes);
+    }
+    bool equal = true;
     for (const segment& piece : segments) {
       if (request.op == block_op::read) {
         std::memcpy(piece.address, place, piece.length);
-      } else {
+      } else if (request.op == block_op::write) {
         std::memcpy(place, piece.address, piece.length);
+      } else {
+        equal &= std::memcmp(place, piece.address, piece.length) == 0;
       }
       place += piece.length;
     }
+    return equal ? status : block_status::compare_failure;
   }
 
   std::vector<std::byte> content_;

@@ -8,34 +8,31 @@
 
 #include "apps/target/controller_state.h"
 #include "apps/target/prp_walk.h"
+#include "apps/target/text_field.h"
+#include "drivers/nvme/spec_commands.h"
 #include "mempool/base/check.h"
 
 namespace runnel::target {
 namespace {
 
 constexpr std::uint16_t vendor_id = 0x4e58;
-constexpr std::uint16_t kelvin = 296;  // memory has no temperature to speak of; a cool room
 constexpr std::uint8_t io_controller = 1;
 constexpr std::uint8_t several_controllers = 1U << 1U;  // CMIC
-constexpr std::uint8_t no_broadcast_flush = 2U << 1U;   // VWC: flush is for one namespace
 constexpr std::uint8_t shared_namespace = 1;            // NMIC: of all controllers of the target
-constexpr std::uint64_t bytes_per_data_unit = 512'000;
 
-/// Text of the specification: padded with spaces, not terminated.
-template <std::size_t Size>
-void put_text(std::array<char, Size>& field, std::string_view text) {
-  field.fill(' ');
-  std::ranges::copy(text.substr(0, Size), field.begin());
-}
-
-nvme::counter128 data_units(std::uint64_t bytes) noexcept {
-  return {(bytes + bytes_per_data_unit - 1) / bytes_per_data_unit, 0};
+/// Blocks that any namespace takes in one command: so many a fused pair compares and writes.
+std::uint32_t pair_blocks(const subsystem& system) noexcept {
+  std::uint32_t block_bytes = 512;
+  for (const exported_namespace& space : system.namespaces) {
+    block_bytes = std::max(block_bytes, space.device->info().block_bytes);
+  }
+  return std::clamp(system.transfer_bytes_max / block_bytes, 1U, 65536U);
 }
 
 }  // namespace
 
-nvme::identify_controller describe_controller(const subsystem& system,
-                                              std::uint16_t controller_id) {
+nvme::identify_controller describe_controller(const subsystem& system, std::uint16_t controller_id,
+                                              bool shadow_doorbells) {
   CHECK(system.nqn.size() <= 223);
   nvme::identify_controller page{};
   page.vid = vendor_id;
@@ -48,16 +45,31 @@ nvme::identify_controller describe_controller(const subsystem& system,
   page.cntlid = controller_id;
   page.ver = nvme_version;
   page.cntrltype = io_controller;
+  page.oacs = shadow_doorbells ? nvme::oacs_doorbell_buffer : std::uint16_t{0};
   page.acl = 3;
   page.aerl = event_requests_max - 1;
+  page.elpe = error_entries_max - 1;
+  page.oaes = nvme::notice_namespace_changed;
+  page.ctratt = nvme::host_identifier_extended;
   page.frmw = 1U << 1U | 1U;  // one slot, read-only
-  page.lpa = nvme::lpa_extended_data;
+  page.lpa = nvme::lpa_effects_log | nvme::lpa_extended_data | nvme::lpa_supported_pages;
   page.wctemp = 343;
   page.cctemp = 353;
   page.sqes = 6U << 4U | 6U;
   page.cqes = 4U << 4U | 4U;
   page.nn = static_cast<std::uint32_t>(system.namespaces.size());
-  page.vwc = static_cast<std::uint8_t>(no_broadcast_flush |
+  const auto if_offered = [&](block_op what, std::uint16_t bit) {
+    return system.operations.contains(what) ? bit : 0U;
+  };
+  page.oncs =
+      static_cast<std::uint16_t>(if_offered(block_op::compare, nvme::oncs_compare) |
+                                 if_offered(block_op::deallocate, nvme::oncs_dataset_management) |
+                                 if_offered(block_op::write_zeroes, nvme::oncs_write_zeroes) |
+                                 if_offered(block_op::verify, nvme::oncs_verify));
+  page.fuses =
+      static_cast<std::uint16_t>(if_offered(block_op::compare, nvme::fuses_compare_and_write));
+  page.acwu = static_cast<std::uint16_t>(pair_blocks(system) - 1);
+  page.vwc = static_cast<std::uint8_t>(nvme::vwc_broadcast_flush |
                                        (system.volatile_cache ? nvme::vwc_present : 0U));
   std::ranges::copy(system.nqn, page.subnqn.begin());
   return page;
@@ -70,6 +82,9 @@ nvme::identify_namespace describe_namespace(const exported_namespace& space) {
   page.ncap = info.block_count;
   page.nuse = info.block_count;
   page.nmic = shared_namespace;
+  if (info.deallocated_is_zero) {
+    page.dlfeat = nvme::dlfeat_reads_zero | nvme::dlfeat_write_zeroes;
+  }
   page.lbaf[0].lbads = static_cast<std::uint8_t>(std::countr_zero(info.block_bytes));
   page.nguid = space.identity.nguid;
   page.eui64 = space.identity.eui64;
@@ -103,23 +118,17 @@ std::array<std::byte, nvme::identify_bytes> describe_ids(const namespace_identit
   return page;
 }
 
-nvme::health_log describe_health(const io_counters& counters) {
-  nvme::health_log log{};
-  std::memcpy(log.temperature.data(), &kelvin, sizeof kelvin);
-  log.available_spare = 100;
-  log.available_spare_threshold = 10;
-  log.data_units_read = data_units(counters.bytes_read);
-  log.data_units_written = data_units(counters.bytes_written);
-  log.host_reads = {counters.reads, 0};
-  log.host_writes = {counters.writes, 0};
-  return log;
+nvme::identify_independent describe_independent() {
+  nvme::identify_independent page{};
+  page.nmic = shared_namespace;
+  page.nstat = 1;  // ready
+  return page;
 }
 
-nvme::firmware_slot_log describe_firmware(const subsystem& system) {
-  nvme::firmware_slot_log log{};
-  log.afi = 1;
-  put_text(log.frs[0], system.firmware);
-  return log;
+std::array<std::uint64_t, 512> describe_command_sets() {
+  std::array<std::uint64_t, 512> combinations{};
+  combinations[0] = 1;  // the NVM command set, and no other beside it
+  return combinations;
 }
 
 }  // namespace runnel::target

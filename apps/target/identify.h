@@ -4,20 +4,22 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "apps/target/io_path.h"
 #include "apps/target/namespace.h"
 #include "apps/target/subsystem.h"
 #include "drivers/nvme/identify.h"
+#include "drivers/nvme/spec.h"
+#include "drivers/nvme/spec_logs.h"
 
 // What a controller says of itself. Pure functions into the structures of the specification.
 namespace runnel::target {
 
-inline constexpr std::uint32_t nvme_version = 0x00010400;  // what 2.0 adds to 1.4 nobody needs here
+inline constexpr std::uint32_t nvme_version = nvme::version(2, 0);
 
 /// @param controller_id  unique among the controllers of the subsystem
 /// @spec NVMe Base 2.0 figure 275
 [[nodiscard]] nvme::identify_controller describe_controller(const subsystem& system,
-                                                            std::uint16_t controller_id);
+                                                            std::uint16_t controller_id,
+                                                            bool shadow_doorbells);
 /// @spec NVM Command Set 1.0 figure 97
 [[nodiscard]] nvme::identify_namespace describe_namespace(const exported_namespace& space);
 
@@ -28,7 +30,10 @@ inline constexpr std::uint32_t nvme_version = 0x00010400;  // what 2.0 adds to 1
 [[nodiscard]] std::array<std::byte, nvme::identify_bytes> describe_ids(
     const namespace_identity& identity);
 
-[[nodiscard]] nvme::health_log describe_health(const io_counters& counters);
-[[nodiscard]] nvme::firmware_slot_log describe_firmware(const subsystem& system);
+/// Of every namespace. @spec NVMe Base 2.0 §5.17.2.8
+[[nodiscard]] nvme::identify_independent describe_independent();
+
+/// Which command sets may be used together. @spec NVMe Base 2.0 §5.17.2.21
+[[nodiscard]] std::array<std::uint64_t, 512> describe_command_sets();
 
 }  // namespace runnel::target

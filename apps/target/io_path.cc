@@ -11,23 +11,20 @@ using nvme::submission_entry;
 
 namespace {
 
-/// What a completion tells about its command.
-struct command_tag {
-  std::uint16_t command_id;
-  std::uint16_t queue;
-  std::uint32_t epoch;
-
-  [[nodiscard]] constexpr std::uint64_t pack() const noexcept {
-    return std::uint64_t{epoch} << 32U | std::uint64_t{queue} << 16U | command_id;
-  }
-  [[nodiscard]] static constexpr command_tag unpack(std::uint64_t tag) noexcept {
-    return {static_cast<std::uint16_t>(tag), static_cast<std::uint16_t>(tag >> 16U),
-            static_cast<std::uint32_t>(tag >> 32U)};
-  }
-};
+/// The verdict on a command that is a job.
+constexpr status_code is_a_job{0xffff};
 
 constexpr status_code code_of(block_status status) noexcept {
   return static_cast<status_code>(status);
+}
+
+failed_command failure_of(std::uint16_t queue, const submission_entry& command,
+                          status_code status) noexcept {
+  return {.queue = queue,
+          .command_id = command.command_id,
+          .status = status,
+          .nsid = command.nsid,
+          .first = std::uint64_t{command.cdw11} << 32U | command.cdw10};
 }
 
 }  // namespace
@@ -38,6 +35,7 @@ io_counters& io_counters::operator+=(const io_counters& other) noexcept {
   bytes_read += other.bytes_read;
   bytes_written += other.bytes_written;
   errors += other.errors;
+  media_errors += other.media_errors;
   runs += other.runs;
   refused += other.refused;
   wrong_doorbells += other.wrong_doorbells;
@@ -45,11 +43,13 @@ io_counters& io_counters::operator+=(const io_counters& other) noexcept {
 }
 
 io_path::io_path(queue_table& queues, const guest_memory& memory, std::span<namespace_path> paths,
-                 const io_limits& limits)
+                 const io_limits& limits, error_state& errors)
     : queues_{queues},
       paths_{paths},
       memory_{memory},
       limits_{limits},
+      errors_{errors},
+      jobs_{paths, memory_, limits_, epochs_, counters_, errors},
       segments_per_command_{segments_for(limits.transfer_bytes_max)},
       segments_(burst_max * segments_per_command_) {}
 
@@ -75,7 +75,11 @@ std::uint32_t io_path::fetch_from(submission_queue& queue) noexcept {
   if (count == 0) {
     return 0;
   }
+  queue.keep_quiet();
   count = std::min(count, burst_max);
+  if (queue.has_aborted()) [[unlikely]] {
+    count = queue.before_aborted(count);
+  }
   count = std::min(count, queue.answers().room(count, counters_.wrong_doorbells));
   const std::span<submission_entry> commands = std::span{commands_}.first(count);
   queue.copy(commands);
@@ -87,23 +91,36 @@ std::uint32_t io_path::fetch_from(submission_queue& queue) noexcept {
     if (now != run_.commands.size()) {
       break;  // the device has no room for the next
     }
+    if (run_.job_follows) [[unlikely]] {
+      const std::uint32_t more = jobs_.take(queue, commands[taken]);
+      taken += more;
+      if (more == 0) {
+        break;  // its turn comes later
+      }
+    }
   }
   return taken;
 }
 
-/// Takes the commands at the front that are for one namespace, and submits those that are right.
+/// Takes the commands at the front that are for one namespace, up to the first that is a job, and
+/// submits those that are right.
 void io_path::start(std::span<const submission_entry> commands, std::uint16_t queue) noexcept {
   run& work = run_;
   const std::uint32_t nsid = commands.front().nsid;
   work.path = nsid - 1 < paths_.size() ? &paths_[nsid - 1] : nullptr;
   work.request_count = 0;
   work.segment_count = 0;
+  work.job_follows = work.path == nullptr || work.path->held;
   std::size_t count = 0;
-  do {
-    work.verdicts[count] = judge(work, commands[count], queue);
-    work.request_count += work.verdicts[count] == status_code::success ? 1U : 0U;
-    ++count;
-  } while (count < commands.size() && commands[count].nsid == nsid);
+  while (!work.job_follows && count < commands.size() && commands[count].nsid == nsid) {
+    const status_code verdict = judge(work, commands[count], queue);
+    if (verdict == is_a_job) [[unlikely]] {
+      work.job_follows = true;
+      break;
+    }
+    work.verdicts[count++] = verdict;
+    work.request_count += verdict == status_code::success ? 1U : 0U;
+  }
   work.commands = commands.first(count);
   if (work.request_count != 0) {
     work.path->queue->submit(std::span{work.requests}.first(work.request_count));
@@ -115,18 +132,18 @@ void io_path::start(std::span<const submission_entry> commands, std::uint16_t qu
 status_code io_path::judge(run& work, const submission_entry& command,
                            std::uint16_t queue) noexcept {
   if (command.flags != 0) {
-    return status_code::invalid_field;  // neither fused commands nor SGLs
-  }
-  if (work.path == nullptr) {
-    return status_code::invalid_namespace_or_format;
+    return is_a_job;
   }
   block_request& request = work.requests[work.request_count];
-  request.tag = command_tag{command.command_id, queue, epoch_}.pack();
+  request.tag = command_tag{command.command_id, queue, epochs_.now}.pack();
   request.force_unit_access = false;
   const auto opcode = static_cast<nvme::io_opcode>(command.opcode);
   if (opcode == nvme::io_opcode::read) {
     request.op = block_op::read;
   } else if (opcode == nvme::io_opcode::write) {
+    if ((command.cdw12 & nvme::io_directive_mask) != 0) [[unlikely]] {
+      return status_code::invalid_field;  // there are no directives
+    }
     request.op = block_op::write;
     request.force_unit_access =
         limits_.write_through || (command.cdw12 & nvme::io_force_unit_access) != 0;
@@ -136,7 +153,7 @@ status_code io_path::judge(run& work, const submission_entry& command,
     request.blocks = 0;
     return status_code::success;
   } else {
-    return status_code::invalid_opcode;
+    return is_a_job;
   }
   return judge_transfer(work, request, command);
 }
@@ -176,7 +193,7 @@ std::uint32_t io_path::answer(submission_queue& queue, const run& work) noexcept
     if (work.verdicts[taken] != status_code::success) {
       queue.advance();
       queue.refuse(id, work.verdicts[taken]);
-      ++counters_.errors;
+      note(failure_of(queue.id(), work.commands[taken], work.verdicts[taken]));
       continue;
     }
     if (request->state == block_state::refused) {
@@ -186,6 +203,9 @@ std::uint32_t io_path::answer(submission_queue& queue, const run& work) noexcept
     queue.advance();
     if (request->state == block_state::done) {
       queue.answer(id, code_of(request->status));
+      if (request->status != block_status::success) {
+        note(failure_of(queue.id(), work.commands[taken], code_of(request->status)));
+      }
     } else {
       ++pending;
     }
@@ -195,15 +215,14 @@ std::uint32_t io_path::answer(submission_queue& queue, const run& work) noexcept
     queue.started(pending);
     queue.answers().promise(pending);
     work.path->in_flight += pending;
-    in_flight_[epoch_] += pending;
+    epochs_.in_flight[epochs_.now] += pending;
   }
-  ++counters_.runs;
+  counters_.runs += work.commands.empty() ? 0U : 1U;
   return taken;
 }
 
 void io_path::account(const block_request& request, const namespace_path& path) noexcept {
   if (request.state == block_state::done && request.status != block_status::success) {
-    ++counters_.errors;
     return;
   }
   const std::uint64_t bytes = std::uint64_t{request.blocks} << path.block_shift;
@@ -224,18 +243,37 @@ std::uint32_t io_path::collect() noexcept {
     }
     const std::size_t count = path.queue->poll(finished_);
     for (const block_completion& completion : std::span{finished_}.first(count)) {
+      if ((completion.tag & command_tag::of_job) != 0) [[unlikely]] {
+        jobs_.request_ended(static_cast<std::uint32_t>(completion.tag), completion.status);
+        continue;
+      }
       const command_tag tag = command_tag::unpack(completion.tag);
       submission_queue& queue = queues_.submission(tag.queue);
       queue.ended();
       queue.answers().keep_promise();
       queue.answer(tag.command_id, code_of(completion.status));
-      --in_flight_[tag.epoch];
-      counters_.errors += completion.status != block_status::success ? 1U : 0U;
+      --epochs_.in_flight[tag.epoch];
+      if (completion.status != block_status::success) {
+        note({.queue = tag.queue,
+              .command_id = tag.command_id,
+              .status = code_of(completion.status),
+              .nsid = static_cast<std::uint32_t>(&path - paths_.data()) + 1});
+      }
     }
     path.in_flight -= static_cast<std::uint32_t>(count);
     answered += static_cast<std::uint32_t>(count);
   }
+  if (jobs_.any()) [[unlikely]] {
+    answered += jobs_.advance();
+    publish();
+  }
   return answered;
+}
+
+[[gnu::cold]] void io_path::note(const failed_command& failed) noexcept {
+  ++counters_.errors;
+  counters_.media_errors += is_media_error(failed.status) ? 1U : 0U;
+  note_error(errors_, failed);
 }
 
 void io_path::publish() noexcept {
@@ -249,7 +287,7 @@ void io_path::publish() noexcept {
 
 void io_path::forget_memory() noexcept {
   CHECK(memory_forgotten());
-  epoch_ ^= 1U;
+  epochs_.now ^= 1U;
   memory_.forget();
 }
 

@@ -3,49 +3,25 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <vector>
 
+#include "apps/target/controller_state.h"
+#include "apps/target/error_log.h"
 #include "apps/target/guest_memory.h"
+#include "apps/target/io_jobs.h"
 #include "apps/target/io_queue.h"
+#include "apps/target/io_shared.h"
 #include "apps/target/queue_table.h"
 #include "drivers/block.h"
 #include "drivers/nvme/spec.h"
 
 namespace runnel::target {
 
-/// One controller's way to one namespace.
-struct namespace_path {
-  std::unique_ptr<block_queue> queue;
-  std::uint64_t block_count = 0;
-  std::uint32_t block_shift = 9;  // bytes of a block, as a power of two
-  std::uint32_t in_flight = 0;
-  bool dirty = false;  // submitted to since the last publish
-};
-
-struct io_counters {
-  std::uint64_t reads = 0;
-  std::uint64_t writes = 0;
-  std::uint64_t bytes_read = 0;
-  std::uint64_t bytes_written = 0;
-  std::uint64_t errors = 0;   // commands that ended with another status than success
-  std::uint64_t runs = 0;     // groups of commands fetched together
-  std::uint64_t refused = 0;  // bursts that a device had no room for
-  std::uint64_t wrong_doorbells = 0;
-
-  io_counters& operator+=(const io_counters& other) noexcept;
-};
-
-struct io_limits {
-  std::uint32_t transfer_bytes_max = 0;
-  bool write_through = false;  // the host switched the volatile write cache off
-};
-
 /// The data path: commands from submission queues become requests to block devices, which borrow
 /// the host's pages; their completions become answers. Nothing is remembered per command: what the
 /// answer needs travels in the request's tag, and a command that a device has no room for simply
-/// stays in its queue.
+/// stays in its queue. Commands that need more than one request, or are rare, go to `io_jobs`.
 ///
 /// @context one core; no allocation, no system call, no waiting
 class io_path {
@@ -57,7 +33,7 @@ class io_path {
   static constexpr std::uint32_t fetch_max = 64;
 
   io_path(queue_table& queues, const guest_memory& memory, std::span<namespace_path> paths,
-          const io_limits& limits);
+          const io_limits& limits, error_state& errors);
 
   /// Takes commands from all queues that are served. @return commands taken
   std::uint32_t fetch() noexcept;
@@ -66,13 +42,17 @@ class io_path {
 
   void set_write_through(bool on) noexcept { limits_.write_through = on; }
 
-  [[nodiscard]] bool quiet() const noexcept { return in_flight_[0] + in_flight_[1] == 0; }
+  [[nodiscard]] bool quiet() const noexcept {
+    return epochs_.in_flight[0] + epochs_.in_flight[1] == 0;
+  }
 
   /// From here on commands use only what the host's memory holds now.
   /// @pre the last call's commands have ended
   void forget_memory() noexcept;
   /// Whether every command that was fetched before `forget_memory` has ended.
-  [[nodiscard]] bool memory_forgotten() const noexcept { return in_flight_[epoch_ ^ 1U] == 0; }
+  [[nodiscard]] bool memory_forgotten() const noexcept {
+    return epochs_.in_flight[epochs_.now ^ 1U] == 0;
+  }
 
   [[nodiscard]] const io_counters& counters() const noexcept { return counters_; }
   [[nodiscard]] io_counters& counters() noexcept { return counters_; }
@@ -82,6 +62,7 @@ class io_path {
   struct run {
     namespace_path* path = nullptr;
     std::span<const nvme::submission_entry> commands;
+    bool job_follows = false;  // the command behind them is not for this path
     std::uint32_t request_count = 0;
     std::size_t segment_count = 0;
     std::array<nvme::status_code, burst_max> verdicts{};  // success: a request stands for it
@@ -95,15 +76,17 @@ class io_path {
                                                  const nvme::submission_entry& command) noexcept;
   [[nodiscard]] std::uint32_t answer(submission_queue& queue, const run& work) noexcept;
   void account(const block_request& request, const namespace_path& path) noexcept;
+  void note(const failed_command& failed) noexcept;
   void publish() noexcept;
 
   queue_table& queues_;
   std::span<namespace_path> paths_;
   memory_view memory_;
   io_limits limits_;
-  std::uint32_t epoch_ = 0;                   // 0 or 1
-  std::array<std::uint32_t, 2> in_flight_{};  // by the epoch of their fetching
+  epoch_counts epochs_;
   io_counters counters_;
+  error_state& errors_;
+  io_jobs jobs_;
   // Of one burst or one look at a device; kept to spare their initialisation.
   std::array<nvme::submission_entry, burst_max> commands_{};
   run run_;

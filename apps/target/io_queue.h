@@ -16,10 +16,21 @@
 // Submission and completion queues in the host's memory, as the controller sees them.
 namespace runnel::target {
 
-/// A doorbell that the host writes whenever it likes, with whatever it likes.
+/// A doorbell that the host writes whenever it likes, with whatever it likes: a register, or a word
+/// of its memory that stands in for one. With such a shadow goes an event index: the host rings the
+/// register only when it passes that index.
 class doorbell {
  public:
-  void bind(std::byte* word) noexcept { word_ = word; }
+  /// @param event_index  null for a register
+  void bind(std::byte* word, std::byte* event_index = nullptr) noexcept {
+    word_ = word;
+    event_index_ = event_index;
+  }
+  /// The same, and the new word holds what the old one held.
+  void move(std::byte* word, std::byte* event_index) noexcept {
+    mmio_write(word, mmio_read<std::uint32_t>(word_));
+    bind(word, event_index);
+  }
 
   /// The host's value; `current` when it is not an index of a queue of `entries`. A wrong value is
   /// added to `wrong` once, not every time that it is seen.
@@ -34,6 +45,25 @@ class doorbell {
     return current;
   }
 
+  /// While we look at the shadow by ourselves the host need not ring: its event index is kept
+  /// behind `current`, from where the host goes on. Twice a lap, for the host comes round.
+  void keep_quiet(std::uint16_t entries, std::uint16_t current) noexcept {
+    if (event_index_ == nullptr) [[likely]] {
+      return;
+    }
+    const std::uint32_t moved =
+        (current >= renewed_ ? current : current + std::uint32_t{entries}) - renewed_;
+    if (2 * moved >= entries) {
+      renew(entries, current);
+    }
+  }
+  void renew(std::uint16_t entries, std::uint16_t current) noexcept {
+    if (event_index_ != nullptr) {
+      renewed_ = current;
+      mmio_write<std::uint32_t>(event_index_, (current == 0 ? entries : current) - 1U);
+    }
+  }
+
   /// As after reset: index 0.
   void clear() noexcept {
     mmio_write<std::uint32_t>(word_, 0);
@@ -42,7 +72,9 @@ class doorbell {
 
  private:
   std::byte* word_ = nullptr;
+  std::byte* event_index_ = nullptr;
   std::uint32_t last_wrong_ = 0;
+  std::uint16_t renewed_ = 0;  // where the event index was last put, plus one
 };
 
 /// Where completions go. An entry is promised before its command is started, so posting never
@@ -53,6 +85,7 @@ class completion_queue {
     state_ = &state;
     head_doorbell_.bind(head_doorbell);
   }
+  [[nodiscard]] doorbell& head_doorbell() noexcept { return head_doorbell_; }
   /// A new queue, or one that the host made before this object was. @pre state().entries != 0
   void open() noexcept {
     promised_ = 0;
@@ -60,7 +93,10 @@ class completion_queue {
     told_ = state_->tail;
     seen_ = state_->head;
   }
-  void clear_doorbell() noexcept { head_doorbell_.clear(); }
+  void clear_doorbell() noexcept {
+    head_doorbell_.clear();
+    head_doorbell_.renew(state_->entries, 0);
+  }
   /// Looks for the entries; from now on they are where they were found, or nowhere.
   void find(const guest_memory& memory) noexcept { entries_ = look(memory); }
   void lose() noexcept { entries_ = nullptr; }
@@ -79,8 +115,12 @@ class completion_queue {
     if (known >= wanted) [[likely]] {
       return known;
     }
-    state_->head = head_doorbell_.read(state_->entries, state_->head, wrong);
+    read_head(wrong);
     return free_entries();
+  }
+  /// Whether so many answers ever fit.
+  [[nodiscard]] bool can_hold(std::uint32_t count) const noexcept {
+    return count < state_->entries;
   }
   void promise(std::uint32_t count) noexcept { promised_ += count; }
   void keep_promise() noexcept { --promised_; }
@@ -109,6 +149,10 @@ class completion_queue {
 
  private:
   [[nodiscard]] std::byte* look(const guest_memory& memory) const noexcept;
+  void read_head(std::uint64_t& wrong) noexcept {
+    state_->head = head_doorbell_.read(state_->entries, state_->head, wrong);
+    head_doorbell_.keep_quiet(state_->entries, state_->head);
+  }
   [[nodiscard]] std::uint32_t free_entries() const noexcept {
     const std::uint32_t entries = state_->entries;
     const std::uint32_t tail = state_->tail;
@@ -134,11 +178,17 @@ class submission_queue {
     state_ = &state;
     tail_doorbell_.bind(tail_doorbell);
   }
+  [[nodiscard]] doorbell& tail_doorbell() noexcept { return tail_doorbell_; }
   void open(completion_queue& answers) noexcept {
     answers_ = &answers;
     in_flight_ = 0;
   }
-  void clear_doorbell() noexcept { tail_doorbell_.clear(); }
+  void clear_doorbell() noexcept {
+    tail_doorbell_.clear();
+    tail_doorbell_.renew(state_->entries, 0);
+  }
+  /// The host need not ring, see `doorbell`.
+  void keep_quiet() noexcept { tail_doorbell_.keep_quiet(state_->entries, state_->head); }
   void find(const guest_memory& memory) noexcept;
   void lose() noexcept { entries_ = nullptr; }
 
@@ -164,6 +214,19 @@ class submission_queue {
     }
   }
 
+  /// Copies the entry behind the next one, also past the end of the ring.
+  /// @return false when the host has not written one, or it was aborted
+  [[nodiscard]] bool copy_second(nvme::submission_entry& out, std::uint64_t& wrong) noexcept;
+
+  /// Ends a command that waits here: it is answered now, and passed over when its turn comes.
+  /// @return false: not found, half of a fused pair, or no room for its answer
+  /// @pre reachable, and so are the answers
+  [[nodiscard]] bool abort_waiting(std::uint16_t command_id, std::uint64_t& wrong) noexcept;
+  [[nodiscard]] bool has_aborted() const noexcept { return state_->aborted_count != 0; }
+  /// Of `count` entries from the head, those before the first that was aborted; when that is the
+  /// head itself, passes over it and returns 0.
+  [[nodiscard]] std::uint32_t before_aborted(std::uint32_t count) noexcept;
+
   /// One entry is taken. @return the new head, for the answers
   std::uint16_t advance() noexcept {
     if (++state_->head == state_->entries) {
@@ -187,6 +250,18 @@ class submission_queue {
   }
 
  private:
+  /// How far `slot` is from the head, around the end of the ring.
+  [[nodiscard]] std::uint32_t distance(std::uint16_t slot) const noexcept {
+    return slot >= state_->head ? std::uint32_t{slot} - state_->head
+                                : std::uint32_t{slot} + state_->entries - state_->head;
+  }
+  [[nodiscard]] std::uint16_t slot_at(std::uint32_t distance) const noexcept {
+    return static_cast<std::uint16_t>((state_->head + distance) % state_->entries);
+  }
+  [[nodiscard]] bool is_aborted(std::uint16_t slot) const noexcept;
+  void copy_slot(nvme::submission_entry& out, std::uint16_t slot) const noexcept {
+    copy_once(&out, entries_ + std::size_t{slot} * sizeof out, sizeof out);
+  }
   void post(std::uint16_t command_id, std::uint16_t status, std::uint32_t result) noexcept {
     answers_->post({.command_specific = result,
                     .sq_head = state_->head,

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string_view>
 
 #include "drivers/block.h"
@@ -24,6 +26,8 @@ struct namespace_identity {
 struct exported_namespace {
   block_device* device = nullptr;  // borrowed; outlives the subsystem
   namespace_identity identity;
+  /// Set while a controller carries out a fused pair: those of the others wait.
+  std::unique_ptr<std::atomic<bool>> pair_gate = std::make_unique<std::atomic<bool>>(false);
 };
 
 }  // namespace runnel::target

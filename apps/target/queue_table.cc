@@ -1,5 +1,7 @@
 #include "apps/target/queue_table.h"
 
+#include <algorithm>
+
 #include "apps/target/prp_walk.h"
 #include "mempool/base/bits.h"
 #include "mempool/base/check.h"
@@ -10,14 +12,12 @@ using nvme::status_code;
 
 queue_table::queue_table(controller_state& state, const guest_memory& memory,
                          const queue_limits& limits, std::span<std::byte> doorbells) noexcept
-    : state_{state}, memory_{memory}, limits_{limits} {
-  const std::size_t stride = limits.doorbell_stride_bytes;
+    : state_{state}, memory_{memory}, limits_{limits}, registers_{doorbells.data()} {
   CHECK(limits.io_queues < queues_max);
-  CHECK(doorbells.size() >= 2 * stride * (std::size_t{limits.io_queues} + 1));
+  CHECK(doorbells.size() >= tail_offset(limits.io_queues) + 2 * limits.doorbell_stride_bytes);
   for (std::uint16_t id = 0; id <= limits.io_queues; ++id) {
-    std::byte* pair = doorbells.data() + 2 * stride * id;
-    submissions_[id].bind(id, state.submission_queues[id], pair);
-    completions_[id].bind(state.completion_queues[id], pair + stride);
+    submissions_[id].bind(id, state.submission_queues[id], registers_ + tail_offset(id));
+    completions_[id].bind(state.completion_queues[id], registers_ + head_offset(id));
   }
   served_.reserve(queues_max);
   interrupting_.reserve(queues_max);
@@ -154,11 +154,82 @@ void queue_table::remove_all() noexcept {
   }
   state_.submission_queues = {};
   state_.completion_queues = {};
+  state_.shadow = {};
+  bind_tails();
+  bind_heads();
   list_served();
   list_interrupting();
 }
 
+queue_table::shadow_pages queue_table::find_shadow() const noexcept {
+  const shadow_state& shadow = state_.shadow;
+  if (!shadow.in_use) {
+    return {};
+  }
+  return {.doorbells = memory_.resolve(shadow.doorbells, page_bytes, access::read_write),
+          .event_indices = memory_.resolve(shadow.event_indices, page_bytes, access::write)};
+}
+
+status_code queue_table::use_shadow(iova doorbells, iova event_indices) noexcept {
+  CHECK(tail_offset(limits_.io_queues) + 2 * limits_.doorbell_stride_bytes <= page_bytes);
+  if (!is_aligned(raw(doorbells), page_bytes) || !is_aligned(raw(event_indices), page_bytes)) {
+    return status_code::prp_offset_invalid;
+  }
+  const shadow_state before = state_.shadow;
+  state_.shadow = {.doorbells = doorbells, .event_indices = event_indices, .in_use = true};
+  const shadow_pages pages = find_shadow();
+  if (!pages.found()) {
+    state_.shadow = before;
+    return status_code::data_transfer_error;
+  }
+  shadow_lost_ = false;
+  for (std::uint16_t id = 1; id <= limits_.io_queues; ++id) {
+    submission_queue& from = submissions_[id];
+    completion_queue& to = completions_[id];
+    from.tail_doorbell().move(pages.doorbells + tail_offset(id),
+                              pages.event_indices + tail_offset(id));
+    to.head_doorbell().move(pages.doorbells + head_offset(id),
+                            pages.event_indices + head_offset(id));
+    from.tail_doorbell().renew(from.state().entries, from.state().head);
+    to.head_doorbell().renew(to.state().entries, to.state().head);
+  }
+  list_served();
+  return status_code::success;
+}
+
+/// Where the tails are now. While the shadow is out of reach nothing looks at them.
+void queue_table::bind_tails() noexcept {
+  const shadow_pages pages = find_shadow();
+  shadow_lost_ = state_.shadow.in_use && !pages.found();
+  for (std::uint16_t id = 1; id <= limits_.io_queues; ++id) {
+    if (pages.found()) {
+      submissions_[id].tail_doorbell().bind(pages.doorbells + tail_offset(id),
+                                            pages.event_indices + tail_offset(id));
+    } else {
+      submissions_[id].tail_doorbell().bind(registers_ + tail_offset(id));
+    }
+  }
+}
+
+/// The same for the heads. Interrupts are decided by them even while nothing is served: they stay
+/// where they were.
+void queue_table::bind_heads() noexcept {
+  const shadow_pages pages = find_shadow();
+  for (std::uint16_t id = 1; id <= limits_.io_queues; ++id) {
+    if (pages.found()) {
+      completions_[id].head_doorbell().bind(pages.doorbells + head_offset(id),
+                                            pages.event_indices + head_offset(id));
+    } else {
+      if (state_.shadow.in_use) {
+        mmio_write<std::uint32_t>(registers_ + head_offset(id), completions_[id].state().head);
+      }
+      completions_[id].head_doorbell().bind(registers_ + head_offset(id));
+    }
+  }
+}
+
 void queue_table::find_submissions() noexcept {
+  bind_tails();
   for (std::uint16_t id = 0; id <= limits_.io_queues; ++id) {
     if (submissions_[id].exists()) {
       submissions_[id].find(memory_);
@@ -168,12 +239,18 @@ void queue_table::find_submissions() noexcept {
 }
 
 void queue_table::find_completions() noexcept {
+  bind_heads();
   for (std::uint16_t id = 0; id <= limits_.io_queues; ++id) {
     if (completions_[id].exists()) {
       completions_[id].find(memory_);
     }
   }
   list_served();
+}
+
+submission_queue* queue_table::find_served(queue_id id) noexcept {
+  const auto found = std::ranges::find(served_, raw(id), &submission_queue::id);
+  return found == served_.end() ? nullptr : *found;
 }
 
 bool queue_table::any_io_queue() const noexcept {
@@ -187,6 +264,9 @@ bool queue_table::any_io_queue() const noexcept {
 
 bool queue_table::servable(std::uint16_t id) const noexcept {
   const submission_queue& queue = submissions_[id];
+  if (id != 0 && shadow_lost_) {
+    return false;
+  }
   return queue.exists() && queue.reachable() && !stopped_[id] && queue.answers().reachable() &&
          queue.answers().in_reach(memory_);
 }

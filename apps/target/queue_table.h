@@ -61,6 +61,13 @@ class queue_table {
   void remove_submission(queue_id id) noexcept;
   void remove_all() noexcept;
 
+  /// From here on the doorbells of I/O queues, also of those to come, are words in the host's
+  /// memory, laid out as the registers are: a page of doorbells and one of event indices. The admin
+  /// queue keeps its registers.
+  /// @return prp_offset_invalid, data_transfer_error (out of reach): nothing has changed
+  /// @spec NVMe Base 2.0 §5.8
+  [[nodiscard]] nvme::status_code use_shadow(iova doorbells, iova event_indices) noexcept;
+
   /// Looks again for those whose memory moved: submission queues first, so that nothing more is
   /// fetched through leaving memory; completion queues when no command needs them there any more.
   void find_submissions() noexcept;
@@ -71,6 +78,8 @@ class queue_table {
   [[nodiscard]] bool admin_served() const noexcept { return admin_served_; }
   /// I/O submission queues to be served.
   [[nodiscard]] std::span<submission_queue* const> served() const noexcept { return served_; }
+  /// One of those; null when it is none. @pre any number
+  [[nodiscard]] submission_queue* find_served(queue_id id) noexcept;
   /// Completion queues that interrupt.
   [[nodiscard]] std::span<completion_queue* const> interrupting() const noexcept {
     return interrupting_;
@@ -82,12 +91,31 @@ class queue_table {
   void open_completion(const queue_request& request) noexcept;
   void open_submission(const queue_request& request) noexcept;
   [[nodiscard]] bool servable(std::uint16_t id) const noexcept;
+  /// Where the shadow of the registers is; null when there is none, or it is out of reach.
+  struct shadow_pages {
+    std::byte* doorbells = nullptr;
+    std::byte* event_indices = nullptr;
+    [[nodiscard]] bool found() const noexcept {
+      return doorbells != nullptr && event_indices != nullptr;
+    }
+  };
+  [[nodiscard]] shadow_pages find_shadow() const noexcept;
+  [[nodiscard]] std::size_t tail_offset(std::uint16_t id) const noexcept {
+    return 2 * std::size_t{limits_.doorbell_stride_bytes} * id;
+  }
+  [[nodiscard]] std::size_t head_offset(std::uint16_t id) const noexcept {
+    return tail_offset(id) + limits_.doorbell_stride_bytes;
+  }
+  void bind_tails() noexcept;
+  void bind_heads() noexcept;
   void list_served() noexcept;
   void list_interrupting() noexcept;
 
   controller_state& state_;
   const guest_memory& memory_;
   queue_limits limits_;
+  std::byte* registers_;      // doorbells
+  bool shadow_lost_ = false;  // in use and out of reach: no I/O queue is served
   std::array<submission_queue, queues_max> submissions_;
   std::array<completion_queue, queues_max> completions_;
   std::array<bool, queues_max> stopped_{};

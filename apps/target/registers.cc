@@ -48,10 +48,16 @@ void register_file::read(std::size_t offset, std::span<std::byte> out) const noe
                              .aqa = state_.admin_queues,
                              .asq = state_.admin_sq,
                              .acq = state_.admin_cq};
+  // CRTO counts 500 ms, as CAP.TO does: both say the same.
+  const std::uint32_t ready_timeout = capabilities_ >> 24U & 0xffU;
   std::ranges::fill(out, std::byte{0});
   const overlap common = find_overlap(offset, out.size(), 0, sizeof image);
   std::memcpy(out.data() + common.in_access,
               std::as_bytes(std::span{&image, 1}).data() + common.in_range, common.bytes);
+  const overlap ready = find_overlap(offset, out.size(), static_cast<std::size_t>(nvme::reg::crto),
+                                     sizeof ready_timeout);
+  std::memcpy(out.data() + ready.in_access,
+              std::as_bytes(std::span{&ready_timeout, 1}).data() + ready.in_range, ready.bytes);
 }
 
 void register_file::write(std::size_t offset, std::span<const std::byte> in) noexcept {

@@ -124,11 +124,11 @@ void target::describe(const target_options& options) {
       fmt::join(id.begin() + 10, id.end(), ""));
   system_.serial = fmt::format("{:02x}", fmt::join(id.begin() + 6, id.end(), ""));
   system_.firmware = RUNNEL_VERSION;
+  system_.clock = &host_.clock();
+  system_.powered_on = system_.now();
   for (const auto& [device, depth] : devices_) {
     const auto nsid = static_cast<std::uint32_t>(system_.namespaces.size() + 1);
-    system_.namespaces.push_back(
-        {device.get(), derive_identity(system_.nqn, nsid, device->info().address)});
-    system_.volatile_cache |= device->info().volatile_cache;
+    system_.add(*device, derive_identity(system_.nqn, nsid, device->info().address));
   }
 }
 

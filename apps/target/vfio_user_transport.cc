@@ -88,6 +88,12 @@ vfio_user_endpoint::vfio_user_endpoint(const subsystem& system, std::span<namesp
       msix_{options_.controller.queues.vectors},
       msix_table_(bar4_bytes),
       mapper_{std::move(devices)} {
+  if (!options_.map_doorbells) {
+    // Every ring is a message, so the host had better ring in its own memory. The doorbells lie as
+    // close as they can, since their shadow is one page.
+    options_.controller.shadow_doorbells = true;
+    options_.controller.queues.doorbell_stride_bytes = sizeof(std::uint32_t);
+  }
   describe_layout();
 }
 

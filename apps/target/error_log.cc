@@ -1,0 +1,29 @@
+#include "apps/target/error_log.h"
+
+#include <algorithm>
+
+namespace runnel::target {
+
+void note_error(error_state& errors, const failed_command& failed) noexcept {
+  constexpr std::uint16_t no_particular_field = 0xffff;
+  nvme::error_log_entry entry{};
+  entry.sq_id = failed.queue;
+  entry.command_id = failed.command_id;
+  entry.status_and_phase = nvme::status_word(failed.status, 0);
+  entry.parameter_location = no_particular_field;
+  entry.first_lba = failed.first;
+  entry.nsid = failed.nsid;
+  entry.error_count = errors.count + 1;
+  errors.entries[errors.count++ % error_entries_max] = entry;
+}
+
+std::array<nvme::error_log_entry, error_entries_max> describe_errors(
+    const error_state& errors) noexcept {
+  std::array<nvme::error_log_entry, error_entries_max> page{};
+  for (std::uint64_t i = 0; i < std::min<std::uint64_t>(errors.count, error_entries_max); ++i) {
+    page[i] = errors.entries[(errors.count - 1 - i) % error_entries_max];
+  }
+  return page;
+}
+
+}  // namespace runnel::target
