@@ -75,7 +75,6 @@ std::uint32_t io_path::fetch_from(submission_queue& queue) noexcept {
   if (count == 0) {
     return 0;
   }
-  queue.keep_quiet();
   count = std::min(count, burst_max);
   if (queue.has_aborted()) [[unlikely]] {
     count = queue.before_aborted(count);
@@ -99,6 +98,7 @@ std::uint32_t io_path::fetch_from(submission_queue& queue) noexcept {
       }
     }
   }
+  queue.keep_quiet();
   return taken;
 }
 
