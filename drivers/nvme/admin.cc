@@ -120,6 +120,12 @@ submission_entry delete_sq_command(queue_id queue) {
   return entry;
 }
 
+submission_entry abort_command(queue_id queue, command_id which) {
+  submission_entry entry = command(admin_opcode::abort);
+  entry.cdw10 = raw(queue) | std::uint32_t{raw(which)} << 16U;
+  return entry;
+}
+
 submission_entry get_log_command(log_page page, std::uint32_t bytes, iova data) {
   CHECK(bytes >= 4 && is_aligned(bytes, 4));
   const std::uint32_t dwords = bytes / 4 - 1;

@@ -11,50 +11,9 @@
 #include "mempool/base/bits.h"
 #include "mempool/base/check.h"
 
-// From a transport to running queues.
+// From registers within reach to queues that run.
 namespace runnel::nvme {
 namespace {
-
-constexpr auto bar0 = static_cast<std::uint32_t>(vfio::pci_region::bar0);
-
-result<bool> until_connected(controller_data& data, instant) noexcept {
-  return data.transport.state() == vfio::transport_state::ready;
-}
-
-result<> map_window(controller_data& data) noexcept {
-  const auto started = data.domain.map(data.memory.memory());
-  if (!started) {
-    return std::unexpected{started.error()};
-  }
-  data.map_ticket = *started;
-  return {};
-}
-
-result<> learn_capabilities(controller_data& data, std::uint64_t value) noexcept {
-  data.caps.raw = value;
-  data.ready_timeout_ms = std::max(data.caps.ready_timeout_ms(), 500U);  // 0 is not meant
-  if (!data.caps.nvm_command_set()) {
-    data.hint = "the controller does not know the NVM command set";
-    return fail(errc::unsupported);
-  }
-  if (data.caps.page_bytes_min() != host_page_bytes) {
-    data.hint = fmt::format("the controller wants pages of at least {} bytes, we have {}",
-                            data.caps.page_bytes_min(), host_page_bytes);
-    return fail(errc::unsupported);
-  }
-  if (data.caps.queue_entries_max() < 2) {
-    data.hint = "CAP.MQES is 0";
-    return fail(errc::protocol);
-  }
-  const std::uint32_t depth_max = data.caps.queue_entries_max() - 1;
-  if (data.options.queue_depth == 0 || data.options.queue_depth > depth_max) {
-    data.hint = fmt::format("queue depth {} is not between 1 and {}, what its queues hold",
-                            data.options.queue_depth, depth_max);
-    return fail(errc::invalid);
-  }
-  data.info.queue_depth_max = data.options.queue_depth;
-  return {};
-}
 
 /// Rings and doorbells were laid out by what it said first.
 result<> learn_capabilities_again(controller_data& data, std::uint64_t value) noexcept {
@@ -66,62 +25,6 @@ result<> learn_capabilities_again(controller_data& data, std::uint64_t value) no
   }
   return learn_capabilities(data, value);
 }
-
-result<> learn_version(controller_data& data, std::uint64_t value) noexcept {
-  data.version = static_cast<std::uint32_t>(value);
-  return {};
-}
-
-result<> read_pci_command(controller_data& data) noexcept {
-  return data.registers.read(vfio::pci_region::config, pci_command, 2);
-}
-
-result<> learn_pci_command(controller_data& data, std::uint64_t value) noexcept {
-  data.pci_command = static_cast<std::uint16_t>(value);
-  return {};
-}
-
-result<> enable_bus_mastering(controller_data& data) noexcept {
-  return data.registers.write(vfio::pci_region::config, pci_command,
-                              data.pci_command | pci_command_memory | pci_command_bus_master, 2);
-}
-
-/// Doorbells of all queues we will have. Where they cannot be mapped, queues post them.
-result<> map_doorbells(controller_data& data) noexcept {
-  constexpr auto first = static_cast<std::uint64_t>(reg::doorbells);
-  const std::uint64_t size = data.transport.region_at(bar0).size;
-  const std::uint64_t end =
-      sq_doorbell_offset(data.options.queue_count + 1, data.caps.doorbell_stride_bytes());
-  if (end > size) {
-    data.hint = fmt::format("BAR0 has {} bytes, the doorbells of {} queues end at {}", size,
-                            data.options.queue_count, end);
-    return fail(errc::invalid);
-  }
-  const std::uint64_t wanted = std::min(align_up(end, host_page_bytes), size) - first;
-  data.doorbells = data.transport.map_region(bar0, first, wanted);
-  data.info.queue_count_max = data.options.queue_count;
-  if (data.doorbells.empty() && data.options.queue_count > 1) {
-    data.hint = "its doorbells cannot be mapped, so it serves one core: use one";
-    return fail(errc::unsupported);
-  }
-  return {};
-}
-
-result<bool> done_at_once(controller_data&, instant) noexcept {
-  return true;
-}
-
-constexpr std::array attach_table{
-    step{"connect", step_limit::answer, start_nothing, until_connected},
-    step{"map memory", step_limit::answer, map_window, after_map},
-    step{"read capabilities", step_limit::answer, start_read<reg::cap, 8>,
-         after_access<learn_capabilities>},
-    step{"read version", step_limit::answer, start_read<reg::vs>, after_access<learn_version>},
-    step{"read PCI command", step_limit::answer, read_pci_command, after_access<learn_pci_command>},
-    step{"enable bus mastering", step_limit::answer, enable_bus_mastering,
-         after_access<learn_nothing>},
-    step{"map doorbells", step_limit::answer, map_doorbells, done_at_once},
-};
 
 result<> learn_configuration(controller_data& data, std::uint64_t value) noexcept {
   data.configuration = static_cast<std::uint32_t>(value);
@@ -422,22 +325,19 @@ constexpr std::array enable_table{
     step{"enable", step_limit::answer, enable, after_access<learn_nothing>},
     step{"wait for ready", step_limit::ready, start_poll,
          until_status<csts_ready, csts_ready, true>},
-    step{"identify controller", step_limit::answer, start_identify<identify_cns::controller>,
+    step{"identify controller", step_limit::admin, start_identify<identify_cns::controller>,
          after_admin<learn_controller>},
-    step{"list namespaces", step_limit::answer, start_identify<identify_cns::active_namespaces>,
+    step{"list namespaces", step_limit::admin, start_identify<identify_cns::active_namespaces>,
          after_admin<learn_namespaces>},
-    step{"identify namespace", step_limit::answer, start_identify<identify_cns::namespace_nvm>,
+    step{"identify namespace", step_limit::admin, start_identify<identify_cns::namespace_nvm>,
          after_admin<learn_namespace>},
-    step{"read namespace names", step_limit::answer, start_names, learn_names},
-    step{"request queues", step_limit::answer, request_queues, after_admin<learn_queue_count>},
-    step{"create queues", step_limit::answer, create_queues, until_queues_created},
+    step{"read namespace names", step_limit::admin, start_names, learn_names},
+    step{"request queues", step_limit::admin, request_queues, after_admin<learn_queue_count>},
+    step{"create queues", step_limit::admin, create_queues, until_queues_created},
 };
 
 }  // namespace
 
-std::span<const step> attach_steps() noexcept {
-  return attach_table;
-}
 std::span<const step> enable_steps() noexcept {
   return enable_table;
 }

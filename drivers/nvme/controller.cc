@@ -12,6 +12,8 @@ namespace runnel::nvme {
 namespace {
 
 constexpr nanoseconds watch_interval = std::chrono::seconds{1};
+constexpr nanoseconds io_limit_max = std::chrono::hours{1};
+constexpr std::uint32_t resets_in_a_row = 3;
 
 }  // namespace
 
@@ -19,6 +21,7 @@ controller::controller(std::unique_ptr<vfio::device_transport> transport,
                        vfio::iommu_domain& domain, window& memory, controller_options options)
     : transport_{std::move(transport)}, data_{*transport_, domain, memory, std::move(options)} {
   CHECK(data_.options.queue_count > 0 && data_.options.queue_count < io_queue_entries_max);
+  CHECK(data_.options.io_limit > nanoseconds{0} && data_.options.io_limit <= io_limit_max);
   data_.info.address = data_.options.name;
 }
 
@@ -125,10 +128,12 @@ std::optional<result<std::span<const std::byte>>> controller::take_log() noexcep
     log_ = log_state::none;
     return fail(errc::device_gone);
   }
-  if (log_ != log_state::read) {
+  if (log_ == log_state::wanted) {
     return std::nullopt;
   }
-  log_ = log_state::none;
+  if (std::exchange(log_, log_state::none) == log_state::late) {
+    return fail(errc::timed_out);
+  }
   if (data_.log_status != 0) {
     return fail(errc::bad_status, data_.log_status);
   }
@@ -141,12 +146,18 @@ instant controller::advance(instant now) noexcept {
     fail_with(transport_->reason(), now);
     end_requests();
   }
+  if (now >= tick_at_) {
+    tick_at_ = now + data_.options.io_limit / ticks_per_command;
+    data_.tick();
+  }
   while ((activity_ != activity::none || begin_next(now)) && run_step(now)) {
   }
   // Again, for what was just started: it is sent, and has a deadline.
   const instant transport_deadline = transport_->advance(now);
-  const instant own = activity_ == activity::none ? watch_at_ : now + step_poll_interval;
-  return std::min(transport_deadline, own);
+  if (activity_ != activity::none) {
+    return std::min(transport_deadline, now + step_poll_interval);
+  }
+  return std::min({transport_deadline, watch_at_, watch_at_ == never ? never : tick_at_});
 }
 
 /// Chooses what to do next; false: nothing.
@@ -163,6 +174,8 @@ bool controller::begin_next(instant now) noexcept {
     begin(activity::enable, enable_steps(), now);
   } else if (shutdown_wanted_) {  // of a controller that runs: bring-up and reset end first
     begin(activity::shutdown, shutdown_steps(), now);
+  } else if (data_.find_late_queue() != nullptr) {
+    begin(activity::abort, abort_steps(), now);
   } else if (log_ == log_state::wanted) {
     begin(activity::log, log_steps(), now);
   } else if (now >= watch_at_) {
@@ -186,22 +199,20 @@ void controller::enter_step(instant now) noexcept {
   deadline_ = now + limit_of(steps_[at_], data_);
 }
 
-/// True: the step is done and there may be another; false: it waits, or it failed.
+/// True: there may be another step; false: it waits, or it failed.
 bool controller::run_step(instant now) noexcept {
   const step& current = steps_[at_];
   if (!started_) {
     const auto begun = current.start(data_);
     if (!begun && begun.error().code != errc::queue_full) {
-      fail_step(begun.error(), now);
-      return false;
+      return fail_step(begun.error(), now);
     }
     started_ = begun.has_value();
   }
   if (started_) {
     const auto done = current.check(data_, now);
     if (!done) {
-      fail_step(done.error(), now);
-      return false;
+      return fail_step(done.error(), now);
     }
     if (*done) {
       if (++at_ == steps_.size()) {
@@ -218,7 +229,7 @@ bool controller::run_step(instant now) noexcept {
           std::chrono::duration_cast<std::chrono::milliseconds>(limit_of(current, data_));
       data_.hint = fmt::format("the device did not answer within {} ms", limit.count());
     }
-    fail_step({errc::timed_out}, now);
+    return fail_step({errc::timed_out}, now);
   }
   return false;
 }
@@ -234,12 +245,18 @@ void controller::finish_activity(instant now) noexcept {
     case activity::enable:
       reset_wanted_ = false;
       watch_at_ = now + watch_interval;
+      if (!std::exchange(ran_, true)) {
+        resets_left_ = resets_in_a_row;
+      }
       if (state_ == controller_state::connecting) {
         state_ = controller_state::ready;
       }
       break;
     case activity::watch:
       watch_at_ = now + watch_interval;
+      resets_left_ = resets_in_a_row;
+      break;
+    case activity::abort:
       break;
     case activity::log:
       log_ = log_state::read;
@@ -255,17 +272,45 @@ void controller::finish_activity(instant now) noexcept {
   }
 }
 
-void controller::fail_step(error what, instant now) {
-  fail_with({.what = what,
-             .operation = steps_[at_].name,
-             .object = data_.options.name,
-             .hint = what.code == errc::device_gone && data_.hint.empty()
-                         ? "the device is no longer there"
-                         : data_.hint},
-            now);
+/// True: it is to be mended, by steps that begin now.
+bool controller::fail_step(error what, instant now) {
+  failure why{.what = what,
+              .operation = steps_[at_].name,
+              .object = data_.options.name,
+              .hint = what.code == errc::device_gone && data_.hint.empty()
+                          ? "the device is no longer there"
+                          : data_.hint};
+  if (may_mend(what)) {
+    begin_mending(std::move(why));
+    return true;
+  }
+  fail_with(std::move(why), now);
   if (data_.device_quiet || what.code == errc::device_gone) {
     end_requests();
   }
+  return false;
+}
+
+/// Whether a reset may help: the device ran, is there, and was late or wrong. One that is another
+/// than before stays so.
+bool controller::may_mend(error what) const noexcept {
+  return resets_left_ != 0 &&
+         (state_ == controller_state::ready || state_ == controller_state::connecting) &&
+         (what.code == errc::timed_out || what.code == errc::bad_status);
+}
+
+void controller::begin_mending(failure why) noexcept {
+  --resets_left_;
+  ++data_.events.resets;
+  data_.events.reset_reason = std::move(why);
+  data_.registers.abandon();
+  data_.admin_id.reset();
+  if (activity_ == activity::log) {
+    log_ = log_state::late;
+  }
+  activity_ = activity::none;
+  state_ = controller_state::connecting;
+  reset_wanted_ = true;
 }
 
 /// Begins no request any more. Those in flight may still be carried out by a device that is late.

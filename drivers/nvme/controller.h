@@ -18,7 +18,7 @@
 namespace runnel::nvme {
 
 enum class controller_state : std::uint8_t {
-  connecting,  // bring-up or reset is under way
+  connecting,  // bring-up or reset is under way; of itself, too, when commands are late
   ready,
   failed,   // for good; `reason` says why, and its queues take no request any more
   closing,  // shutdown is under way
@@ -30,9 +30,12 @@ enum class controller_state : std::uint8_t {
 /// Made, it is connecting: call `advance` when it asks to be, until the state is `ready` or
 /// `failed`. Queues are made then; each belongs to one core, and all are destroyed before their
 /// controller. A queue whose doorbells are posted belongs to the core that calls `advance`. Once a
-/// second the controller is looked after. What is in flight at one that failed ends with
-/// `device_gone` when it reaches our memory no more: it is gone, or has been disabled, which is
-/// tried once a second. Until then only the device itself ends requests.
+/// second the controller is looked after: a command over its time is aborted, and a controller that
+/// does not do that, answers no admin command or reports a fatal error is reset, which ends what is
+/// in flight with `aborted`. When a few resets in a row do not help it has failed. What is in
+/// flight at one that failed ends with `device_gone` when it reaches our memory no more: it is
+/// gone, or has been disabled, which is tried once a second. Until then only the device itself ends
+/// requests. A queue that nobody polls has no time limits, but is in the way of a reset.
 ///
 /// @context one thread; where it says so, another after bring-up
 class controller final : public block_device {
@@ -73,22 +76,27 @@ class controller final : public block_device {
   /// @error invalid, busy (another is under way or was not taken), device_gone (not ready)
   [[nodiscard]] result<> read_log(log_page page, std::uint32_t bytes) noexcept;
   /// What it says, once; empty while under way. A copy, valid until the next `read_log`.
-  /// @error bad_status, device_gone
+  /// @error bad_status, timed_out (and the controller is reset), device_gone
   [[nodiscard]] std::optional<result<std::span<const std::byte>>> take_log() noexcept;
+
+  /// What happened so far.
+  [[nodiscard]] const controller_events& events() const noexcept { return data_.events; }
 
   /// What the device says of itself; known once it was `ready`.
   [[nodiscard]] const controller_data& details() const noexcept { return data_; }
 
  private:
-  enum class activity : std::uint8_t { none, attach, enable, watch, log, shutdown, retire };
-  enum class log_state : std::uint8_t { none, wanted, read };
+  enum class activity : std::uint8_t { none, attach, enable, watch, abort, log, shutdown, retire };
+  enum class log_state : std::uint8_t { none, wanted, read, late };
 
   void begin(activity what, std::span<const step> steps, instant now) noexcept;
   [[nodiscard]] bool begin_next(instant now) noexcept;
   void enter_step(instant now) noexcept;
   [[nodiscard]] bool run_step(instant now) noexcept;
   void finish_activity(instant now) noexcept;
-  void fail_step(error what, instant now);
+  [[nodiscard]] bool fail_step(error what, instant now);
+  [[nodiscard]] bool may_mend(error what) const noexcept;
+  void begin_mending(failure why) noexcept;
   void fail_with(failure why, instant now) noexcept;
   void end_requests() noexcept;
   void give_memory_back() noexcept;
@@ -105,9 +113,12 @@ class controller final : public block_device {
   instant deadline_{};           // its end
 
   bool attached_ = false;
+  bool ran_ = false;  // it was ready once
   bool reset_wanted_ = false;
   bool shutdown_wanted_ = false;
+  std::uint32_t resets_left_ = 0;  // until it has failed
   log_state log_ = log_state::none;
+  instant tick_at_{};   // when the queues' time goes on
   instant watch_at_{};  // when it is looked after, or retired, next; never: nothing is left to do
 };
 

@@ -65,10 +65,31 @@ void controller_data::set_queues(queue_state state) noexcept {
   }
 }
 
+io_queue* controller_data::find_late_queue() noexcept {
+  for (io_queue& queue : queues) {
+    // pairs with the queue's releases: it is done with the command
+    const std::uint32_t late = queue.control->overdue.load(std::memory_order_acquire);
+    if ((late & queue_control::ended) != 0) {                      // by itself
+      queue.control->overdue.store(0, std::memory_order_release);  // pairs with its acquire
+    } else if (late != 0 && queue.control->attached.load(std::memory_order_relaxed)) {
+      return &queue;
+    }
+  }
+  return nullptr;
+}
+
+void controller_data::tick() noexcept {
+  for (io_queue& queue : queues) {
+    queue.control->ticks.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
 nanoseconds limit_of(const step& which, const controller_data& data) noexcept {
   switch (which.limit) {
     case step_limit::answer:
       break;
+    case step_limit::admin:
+      return data.options.admin_limit;
     case step_limit::ready:
       return std::min<nanoseconds>(std::chrono::milliseconds{data.ready_timeout_ms},
                                    device_limit_max);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "drivers/nvme/admin.h"
+#include "drivers/nvme/events.h"
 #include "drivers/nvme/queue_pair.h"
 #include "drivers/nvme/registers.h"
 #include "drivers/vfio/domain.h"
@@ -24,7 +25,11 @@ struct controller_options {
   std::uint32_t queue_count = 1;
   std::uint32_t queue_depth = 128;
   doorbell_policy doorbells = doorbell_policy::eager;
-  nanoseconds answer_limit = std::chrono::seconds{5};  // where the device states no limit itself
+  // How long the device may take. A command that is over its time is aborted; when that does not
+  // end it within `answer_limit`, or an admin command is over its own, the controller is reset.
+  nanoseconds io_limit = std::chrono::seconds{30};     // of an I/O command, and a sixteenth more
+  nanoseconds admin_limit = std::chrono::seconds{60};  // of an admin command
+  nanoseconds answer_limit = std::chrono::seconds{5};  // of all else it states no limit for itself
 };
 
 /// Memory and doorbells of one I/O queue pair. Lives as long as its controller.
@@ -56,6 +61,7 @@ struct controller_data {
   std::optional<command_id> admin_id;  // the admin command
   std::uint32_t queue_step = 0;        // queues made or deleted so far, CQs and SQs counted alike
   instant poll_at{};                   // when CSTS is read again
+  io_queue* late_queue = nullptr;      // has the command that is aborted
 
   // Learned from the device.
   capabilities caps;
@@ -70,6 +76,7 @@ struct controller_data {
   std::uint32_t nsid = 0;
   std::uint32_t command_bytes_max = 0;
   block_info info;
+  controller_events events;
 
   // Owned, taken from `memory` at the first bring-up.
   std::span<std::byte> admin_memory;  // one piece, holding all three
@@ -97,6 +104,10 @@ struct controller_data {
   [[nodiscard]] prp_rules prps() const noexcept;
   [[nodiscard]] queue_pair_parts parts_of(const io_queue& queue,
                                           std::uint32_t depth) const noexcept;
+  /// A queue with a command that is over its time, or null.
+  [[nodiscard]] io_queue* find_late_queue() noexcept;
+  /// A sixteenth of `io_limit` has passed.
+  void tick() noexcept;
   /// Tells every queue; those of other cores see it at their next call.
   void set_queues(queue_state state) noexcept;
 };

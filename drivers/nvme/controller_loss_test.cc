@@ -22,8 +22,6 @@ TEST(controller_loss, ADeviceThatGoesUnderLoadEndsEverythingInFlight) {
   } const cases[] = {
       {"the connection breaks", [](rig& on) { on.transport->disconnect(); }},
       {"registers read as ones", [](rig& on) { on.device.faults.absent = true; }},
-      {"a fatal error", [](rig& on) { on.device.fail(); }},
-      {"somebody disables it", [](rig& on) { on.device.write(0x14, 0); }},
   };
   for (const auto& given : cases) {
     SCOPED_TRACE(given.what);
@@ -69,7 +67,8 @@ TEST(controller_loss, ADeviceThatIsLateKeepsWhatIsInFlightUntilItIsDisabledOrGon
     on.turn();
     on.transport->options.answers_max = 0;
     ASSERT_TRUE(on.reach(controller_state::failed));
-    EXPECT_EQ(on.subject->reason().operation, "watch");
+    EXPECT_EQ(on.subject->reason().operation, "read configuration");
+    EXPECT_EQ(on.subject->events().reset_reason->operation, "read configuration");
     const block_request late = on.submit(block_op::write, 0, data, 9);
     EXPECT_EQ(late.state, block_state::done);
     EXPECT_EQ(late.status, block_status::device_gone);
@@ -89,7 +88,7 @@ TEST(controller_loss, ADeviceThatIsLateKeepsWhatIsInFlightUntilItIsDisabledOrGon
     ASSERT_EQ(on.completions.size(), 3U);
     EXPECT_EQ(on.completions[1].status, block_status::device_gone);
     EXPECT_EQ(on.completions[2].status, block_status::device_gone);
-    EXPECT_EQ(on.subject->reason().operation, "watch");
+    EXPECT_EQ(on.subject->reason().operation, "read configuration");
     EXPECT_EQ(on.subject->advance(on.clock.now()), never);
     on.queues.clear();
     on.subject.reset();
@@ -97,8 +96,8 @@ TEST(controller_loss, ADeviceThatIsLateKeepsWhatIsInFlightUntilItIsDisabledOrGon
   }
 }
 
-TEST(controller_loss, ALogPageThatIsLateEndsRequestsOnceTheDeviceIsDisabled) {
-  rig on;
+TEST(controller_loss, ALogPageThatIsLateEndsRequestsByAReset) {
+  rig on{{}, {.admin_limit = seconds{2}}};
   ASSERT_TRUE(on.reach(controller_state::ready));
   on.queues.push_back(on.subject->make_queue(8).value());
   on.device.faults.hold_io = true;
@@ -107,14 +106,19 @@ TEST(controller_loss, ALogPageThatIsLateEndsRequestsOnceTheDeviceIsDisabled) {
   on.turn();
   on.device.faults.admin_answers_max = 0;
   ASSERT_TRUE(on.subject->read_log(log_page::health_information, 512).has_value());
-  ASSERT_TRUE(on.reach(controller_state::failed));
-  EXPECT_EQ(on.subject->reason().operation, "read log page");
+  while (on.subject->state() == controller_state::ready) {
+    on.turn();
+  }
+  EXPECT_EQ(on.subject->events().reset_reason->operation, "read log page");
+  EXPECT_EQ(on.subject->take_log()->error().code, errc::timed_out);
   EXPECT_TRUE(on.completions.empty());
   EXPECT_EQ(on.device.held.size(), 1U);
   on.wait_for(1);
   ASSERT_EQ(on.completions.size(), 1U);
-  EXPECT_EQ(on.completions[0].status, block_status::device_gone);
+  EXPECT_EQ(on.completions[0].status, block_status::aborted);
   EXPECT_TRUE(on.device.held.empty()) << "it was disabled before";
+  ASSERT_TRUE(on.reach(controller_state::failed));
+  EXPECT_EQ(on.subject->reason().operation, "identify controller");
 }
 
 TEST(controller_loss, ResetAbortsWhatIsInFlightAndWorksAgain) {

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "mempool/base/bits.h"
 #include "mempool/base/check.h"
@@ -63,6 +64,7 @@ void queue_pair::submit(std::span<block_request> requests) noexcept {
     decline(requests, state);
     return;
   }
+  tick_ = control_->ticks.load(std::memory_order_relaxed);
   if (doorbells_ == doorbell_policy::eager) {
     publish_at_ = free_count_ == commands_ ? 1 : eager_interval;
   }
@@ -123,7 +125,8 @@ inline std::uint16_t queue_pair::take_slot(std::uint64_t tag) noexcept {
                 .parts = 1,
                 .parent = 0,
                 .status = block_status::success,
-                .state = slot_state::in_flight};
+                .state = slot_state::in_flight,
+                .tick = tick_};
   return id;
 }
 
@@ -200,7 +203,8 @@ bool queue_pair::start_in_parts(block_request& request) noexcept {
                   .parts = static_cast<std::uint16_t>(id == parent ? parts : 0),
                   .parent = parent,
                   .status = block_status::success,
-                  .state = slot_state::in_flight};
+                  .state = slot_state::in_flight,
+                  .tick = tick_};
   }
   submission_.push(parts);
   request.state = block_state::pending;
@@ -255,6 +259,9 @@ std::size_t queue_pair::poll(std::span<block_completion> out) noexcept {
   submission_.publish();  // only what an earlier flush could not: a posted doorbell had no room
   if (state >= queue_state::stopped) [[unlikely]] {
     count += fail_in_flight(out.subspan(count), state);
+  } else if (control_->ticks.load(std::memory_order_relaxed) != tick_seen_ && count < out.size())
+      [[unlikely]] {
+    look_for_overdue();  // not before all answers are taken in: this core may be late, too
   }
   return count;
 }
@@ -263,8 +270,7 @@ std::size_t queue_pair::poll(std::span<block_completion> out) noexcept {
 inline bool queue_pair::finish(const completion_view& completion, block_completion& out) noexcept {
   const std::uint16_t id = completion.command_id;
   if (id >= commands_ || slots_[id].state != slot_state::in_flight) [[unlikely]] {
-    ++bogus_completions_;
-    return false;
+    return finish_other(completion, out);
   }
   const auto status = static_cast<block_status>(completion.status);
   const slot& command = slots_[id];
@@ -277,7 +283,23 @@ inline bool queue_pair::finish(const completion_view& completion, block_completi
   return true;
 }
 
-/// One of several commands of a request has ended, and it is not the parent as the last one.
+/// The completion of a command that is overdue, or of none.
+bool queue_pair::finish_other(const completion_view& completion, block_completion& out) noexcept {
+  const std::uint16_t id = completion.command_id;
+  if (id >= commands_ || slots_[id].state != slot_state::overdue) {
+    ++bogus_completions_;
+    return false;
+  }
+  if (slots_[id].parts == 1) {
+    slots_[id].parent = id;
+  }
+  const bool request_ended = finish_part(id, static_cast<block_status>(completion.status), out);
+  // pairs with the controller's acquire: it sees that there is nothing left to abort
+  control_->overdue.store(overdue_ | queue_control::ended, std::memory_order_release);
+  return request_ended;
+}
+
+/// One of several commands of a request has ended, or one that was overdue.
 bool queue_pair::finish_part(std::uint16_t id, block_status status,
                              block_completion& out) noexcept {
   const std::uint16_t parent_id = slots_[id].parent;
@@ -288,14 +310,49 @@ bool queue_pair::finish_part(std::uint16_t id, block_status status,
   if (id == parent_id) {
     parent.state = slot_state::held;
   } else {
-    release(id);
+    retire(id);
   }
   if (--parent.parts != 0) {
     return false;
   }
   out = {.tag = parent.tag, .status = parent.status};
-  release(parent_id);
+  retire(parent_id);
   return true;
+}
+
+/// A command has ended, and its request does not need its slot any more.
+void queue_pair::retire(std::uint16_t id) noexcept {
+  if (id + 1U == overdue_) {
+    slots_[id].state = slot_state::held;
+  } else {
+    release(id);
+  }
+}
+
+/// Tells the controller of one command that is overdue, and takes the id of the last one back.
+void queue_pair::look_for_overdue() noexcept {
+  tick_seen_ = control_->ticks.load(std::memory_order_relaxed);
+  if (overdue_ != 0) {
+    // pairs with the controller's release: its abort has ended
+    if (control_->overdue.load(std::memory_order_acquire) != 0) {
+      return;
+    }
+    const auto id = static_cast<std::uint16_t>(std::exchange(overdue_, 0) - 1);
+    CHECK(slots_[id].state == slot_state::held);
+    if (slots_[id].parts == 0) {  // else other parts of its request will release it
+      release(id);
+    }
+  }
+  for (std::uint32_t id = 0; id < commands_; ++id) {
+    slot& command = slots_[id];
+    const auto age = static_cast<std::uint8_t>(tick_seen_ - command.tick);
+    if (command.state == slot_state::in_flight && age > ticks_per_command) {
+      command.state = slot_state::overdue;
+      overdue_ = id + 1;
+      control_->overdue.store(overdue_, std::memory_order_release);  // pairs with its acquire
+      return;
+    }
+  }
 }
 
 inline void queue_pair::release(std::uint16_t id) noexcept {
@@ -336,6 +393,8 @@ void queue_pair::rewind() noexcept {
   free_count_ = commands_;
   publish_at_ = only_at_flush;
   fail_cursor_ = 0;
+  overdue_ = 0;
+  control_->overdue.store(0, std::memory_order_relaxed);  // the controller reads it once we run
 }
 
 }  // namespace runnel::nvme

@@ -29,12 +29,23 @@ enum class queue_state : std::uint8_t {
   gone,     // as stopped, with `device_gone`, for ever
 };
 
+/// Parts of the time that a command may take, counted by the controller. A command is overdue when
+/// it has seen more of them begin, so it has had all its time, and a sixteenth more at most.
+inline constexpr std::uint8_t ticks_per_command = 16;
+
 /// What a controller and one of its queues tell each other, on two cores. Outlives the queue. Read
 /// at every submit and poll, so nobody else's stores shall take its line away.
 struct alignas(cache_line_bytes) queue_control {
+  static constexpr std::uint32_t ended = 1U << 31U;  // of `overdue`
+
   std::atomic<queue_state> state{queue_state::paused};
   std::atomic<bool> attached{false};  // a queue_pair exists
   std::atomic<bool> rewound{false};   // set by the queue after `stopped`; cleared by the controller
+  std::atomic<std::uint8_t> ticks{0};  // time that passes: queues have no clock
+  /// The command that is over its time, one at a time: its id + 1, with `ended` once the device has
+  /// answered it; set by the queue. Cleared by the controller when no abort of it is under way, for
+  /// until then its id may not name another command.
+  std::atomic<std::uint32_t> overdue{0};
 };
 
 /// What a queue pair is made of; all memory is borrowed and zeroed.
@@ -79,10 +90,12 @@ class queue_pair final : public block_queue {
   [[nodiscard]] std::uint64_t bogus_completions() const noexcept { return bogus_completions_; }
 
  private:
-  enum class slot_state : std::uint16_t {
+  enum class slot_state : std::uint8_t {
     free,
     in_flight,
-    held,  // the command has ended, parts of its request have not
+    overdue,  // in flight, and the controller was told that it is late
+    held,     // the command has ended, but its id may not be used yet: parts of its request have
+              // not, or it was overdue
   };
 
   /// One command. Four to a cache line.
@@ -92,6 +105,7 @@ class queue_pair final : public block_queue {
     std::uint16_t parent;  // slot that stands for the request
     block_status status;   // first error so far
     slot_state state;
+    std::uint8_t tick;  // when it was taken
   };
   static_assert(sizeof(slot) == 16);
 
@@ -108,9 +122,13 @@ class queue_pair final : public block_queue {
   static void decline(std::span<block_request> requests, queue_state state) noexcept;
 
   [[nodiscard]] bool finish(const completion_view& completion, block_completion& out) noexcept;
+  [[nodiscard]] bool finish_other(const completion_view& completion,
+                                  block_completion& out) noexcept;
   [[nodiscard]] bool finish_part(std::uint16_t id, block_status status,
                                  block_completion& out) noexcept;
+  void retire(std::uint16_t id) noexcept;
   void release(std::uint16_t id) noexcept;
+  void look_for_overdue() noexcept;
   [[nodiscard]] std::size_t fail_in_flight(std::span<block_completion> out,
                                            queue_state why) noexcept;
   void rewind() noexcept;
@@ -126,6 +144,8 @@ class queue_pair final : public block_queue {
   std::uint32_t block_shift_;
   std::uint32_t publish_at_ = 0;  // commands that wait for their doorbell when it is rung
   doorbell_policy doorbells_;
+  std::uint8_t tick_ = 0;       // of the burst that is submitted
+  std::uint8_t tick_seen_ = 0;  // when overdue commands were last looked for
   prp_rules prps_;
   queue_control* control_;
 
@@ -136,6 +156,7 @@ class queue_pair final : public block_queue {
   iova list_address_;
   std::size_t list_bytes_;
   std::uint32_t fail_cursor_ = 0;  // slots below are failed already
+  std::uint32_t overdue_ = 0;      // what was stored to `overdue`, without `ended`
   std::uint64_t bogus_completions_ = 0;
 };
 

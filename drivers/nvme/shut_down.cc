@@ -1,10 +1,9 @@
 #include <array>
-#include <cstring>
 
 #include "drivers/nvme/step_actions.h"
 #include "drivers/nvme/steps.h"
 
-// What is done with a controller that runs: look after it, ask it, take it down.
+// From a controller that runs, or has failed, to one that is off.
 namespace runnel::nvme {
 
 result<> start_disable(controller_data& data) noexcept {
@@ -74,49 +73,13 @@ constexpr std::array retire_table{
 };
 
 constexpr std::array shutdown_table{
-    step{"delete queues", step_limit::answer, delete_queues, until_queues_deleted},
+    step{"delete queues", step_limit::admin, delete_queues, until_queues_deleted},
     step{"announce shutdown", step_limit::answer, announce_shutdown, after_access<learn_nothing>},
     step{"wait for shutdown", step_limit::shutdown, start_poll,
          until_status<csts_shutdown_mask, csts_shutdown_complete, true>},
     step{"disable", step_limit::answer, start_disable, after_access<learn_nothing>},
     step{"wait for disable", step_limit::ready, start_poll, until_disabled},
     step{"unmap memory", step_limit::answer, unmap_window, after_map},
-};
-
-result<> learn_health(controller_data& data, std::uint64_t status) noexcept {
-  if ((status & csts_fatal) != 0) {
-    data.hint = "the controller reports a fatal error (CSTS.CFS)";
-    return fail(errc::bad_status, static_cast<std::uint32_t>(status));
-  }
-  if ((status & csts_ready) == 0) {
-    data.hint = "somebody else has disabled the controller";
-    return fail(errc::bad_status, static_cast<std::uint32_t>(status));
-  }
-  return {};
-}
-
-constexpr std::array watch_table{
-    step{"watch", step_limit::answer, start_read<reg::csts>, after_access<learn_health>},
-};
-
-result<> ask_log(controller_data& data) noexcept {
-  return start_admin(data, get_log_command(data.log_page_wanted, data.log_bytes,
-                                           data.address_of(data.admin_data.data())));
-}
-
-/// A log that the controller does not have is the asker's concern, not a controller that failed.
-result<bool> until_log_read(controller_data& data, instant) noexcept {
-  const auto reply = take_admin(data);
-  if (!reply) {
-    return false;
-  }
-  data.log_status = reply->status;
-  std::memcpy(data.log.data(), data.admin_data.data(), data.log_bytes);
-  return true;
-}
-
-constexpr std::array log_table{
-    step{"read log page", step_limit::answer, ask_log, until_log_read},
 };
 
 }  // namespace
@@ -126,12 +89,6 @@ std::span<const step> shutdown_steps() noexcept {
 }
 std::span<const step> retire_steps() noexcept {
   return retire_table;
-}
-std::span<const step> watch_steps() noexcept {
-  return watch_table;
-}
-std::span<const step> log_steps() noexcept {
-  return log_table;
 }
 
 }  // namespace runnel::nvme

@@ -130,6 +130,9 @@ inline result<bool> after_map(controller_data& data, instant) noexcept {
   return true;
 }
 
+/// Judges CAP by what was wished for.
+result<> learn_capabilities(controller_data& data, std::uint64_t value) noexcept;
+
 /// Clears CC.EN, and with it all the controller knows of our memory.
 result<> start_disable(controller_data& data) noexcept;
 result<bool> until_disabled(controller_data& data, instant now) noexcept;

@@ -14,6 +14,7 @@ namespace runnel::nvme {
 /// Who says how long a step may take.
 enum class step_limit : std::uint8_t {
   answer,    // options.answer_limit
+  admin,     // options.admin_limit
   ready,     // the device: CAP.TO or CRTO, up to device_limit_max
   shutdown,  // the device: RTD3E, up to device_limit_max
 };
@@ -32,6 +33,7 @@ struct step {
 // From there to queues that run; a controller that runs already is disabled first.
 [[nodiscard]] std::span<const step> enable_steps() noexcept;
 [[nodiscard]] std::span<const step> watch_steps() noexcept;     // is a running controller well?
+[[nodiscard]] std::span<const step> abort_steps() noexcept;     // ends what is over its time
 [[nodiscard]] std::span<const step> log_steps() noexcept;       // a log page into admin_data
 [[nodiscard]] std::span<const step> shutdown_steps() noexcept;  // to a controller that is off
 // The shortest way there, for a controller that failed: it shall reach no memory of ours.

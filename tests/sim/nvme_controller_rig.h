@@ -33,11 +33,13 @@ class controller_rig {
     subject = std::make_unique<controller>(std::move(made), *transport, memory, wishes);
   }
 
-  /// Lets time pass until the state is another; true when it is `wanted`, within a minute.
+  /// Lets time pass until the state is another, and not that of a reset; true when it is `wanted`,
+  /// within minutes.
   bool reach(controller_state wanted) {
     const controller_state before = subject->state();
-    const instant end = clock.now() + std::chrono::seconds{60};
-    while (subject->state() == before && clock.now() < end) {
+    const instant end = clock.now() + std::chrono::seconds{300};
+    while ((subject->state() == before || subject->state() == controller_state::connecting) &&
+           clock.now() < end) {
       turn();
     }
     return subject->state() == wanted;

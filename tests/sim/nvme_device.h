@@ -9,6 +9,7 @@
 #include <cstring>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -49,6 +50,8 @@ struct nvme_faults {
   bool never_shut_down = false;
   bool hold_io = false;                          // fetch I/O commands, complete none
   std::optional<std::size_t> admin_answers_max;  // later admin commands are not answered
+  std::set<nvme::admin_opcode> unanswered;       // admin commands that are carried out in silence
+  bool aborts_nothing = false;                   // an abort finds no command
   std::map<nvme::admin_opcode, nvme::status_code> admin_status;
   std::map<nvme::identify_cns, nvme::status_code> identify_status;
   nvme::status_code io_status = nvme::status_code::success;
@@ -66,6 +69,7 @@ class nvme_device {
   std::vector<nvme::submission_entry> held;  // with hold_io: those not completed
   std::size_t admin_answers = 0;
   std::size_t enables = 0;
+  std::size_t aborts = 0;
   std::vector<const region*> maps;
 
   // What the driver does.
@@ -251,7 +255,9 @@ class nvme_device {
     } else {
       status = carry_out(opcode, entry, value);
     }
-    complete(0, entry.command_id, status, value);
+    if (!faults.unanswered.contains(opcode)) {
+      complete(0, entry.command_id, status, value);
+    }
     return opcode == nvme::admin_opcode::identify || opcode == nvme::admin_opcode::set_features;
   }
 
@@ -279,9 +285,24 @@ class nvme_device {
                                           : nvme::status_code::invalid_queue_id;
       case nvme::admin_opcode::get_log_page:
         return get_log(entry);
+      case nvme::admin_opcode::abort:
+        value = abort(id, static_cast<std::uint16_t>(entry.cdw10 >> 16U)) ? 0 : 1;
+        return nvme::status_code::success;
       default:
         return nvme::status_code::invalid_opcode;
     }
+  }
+
+  /// Ends a held command of the first queue. False: there is no such command.
+  bool abort(std::uint16_t queue, std::uint16_t command_id) {
+    ++aborts;
+    const auto found = std::ranges::find(held, command_id, &nvme::submission_entry::command_id);
+    if (queue != 1 || found == held.end() || faults.aborts_nothing) {
+      return false;
+    }
+    held.erase(found);
+    complete(queue, command_id, nvme::status_code::abort_requested);
+    return true;
   }
 
   nvme::status_code get_log(const nvme::submission_entry& entry) {
