@@ -46,6 +46,7 @@ class block_op_set {
       bits_ |= bit(each);
     }
   }
+  constexpr void insert(block_op which) noexcept { bits_ |= bit(which); }
   [[nodiscard]] constexpr bool contains(block_op which) const noexcept {
     return (bits_ & bit(which)) != 0;
   }
@@ -54,6 +55,7 @@ class block_op_set {
     bits_ &= other.bits_;
     return *this;
   }
+  friend constexpr bool operator==(block_op_set, block_op_set) noexcept = default;
 
  private:
   static constexpr std::uint32_t bit(block_op which) noexcept {
@@ -109,7 +111,7 @@ struct block_request {
   std::uint32_t blocks = 0;  // 0 with flush
   lba first{};
   block_op op = block_op::read;
-  bool force_unit_access = false;               // write: durable before it completes
+  bool force_unit_access = false;               // write, write zeroes: durable before it completes
   block_state state = block_state::pending;     // set by submit
   block_status status = block_status::success;  // set by submit when `done`
 };

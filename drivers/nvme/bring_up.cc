@@ -157,6 +157,29 @@ result<> learn_controller(controller_data& data, std::uint32_t) noexcept {
   return {};
 }
 
+result<> start_command_set(controller_data& data) noexcept {
+  data.command_set_identity = {};
+  if (data.version < version(2, 0)) {
+    return {};
+  }
+  return start_identify<identify_cns::controller_command_set>(data);
+}
+
+/// A device that states no limits has none.
+result<bool> learn_command_set(controller_data& data, instant) noexcept {
+  if (!data.admin_id) {
+    return true;
+  }
+  const auto reply = take_admin(data);
+  if (!reply) {
+    return false;
+  }
+  if (reply->status == 0) {
+    copy_admin_data(data, data.command_set_identity);
+  }
+  return true;
+}
+
 result<> learn_namespaces(controller_data& data, std::uint32_t) noexcept {
   namespace_list list{};
   copy_admin_data(data, list);
@@ -189,16 +212,22 @@ result<> learn_namespace(controller_data& data, std::uint32_t) noexcept {
                             data.command_bytes_max, format->block_bytes);
     return fail(errc::protocol);
   }
+  const std::uint32_t commands = std::min(request_commands_max, data.submission_entries() - 1);
+  const command_limits limits =
+      parse_command_limits(data.controller_identity, data.command_set_identity,
+                           {.block_bytes = format->block_bytes, .commands_max = commands});
   if (!data.queues.empty()) {
     return format->block_bytes == data.info.block_bytes &&
-                   format->block_count == data.info.block_count
+                   format->block_count == data.info.block_count && limits == data.limits
                ? result<>{}
-               : refuse_change(data, "the size of the namespace or of its blocks");
+               : refuse_change(data,
+                               "the size of the namespace or what can be done with its blocks");
   }
+  data.limits = limits;
+  data.info.operations = limits.operations;
   data.info.block_bytes = format->block_bytes;
   data.info.block_count = format->block_count;
   data.info.device_reads_memory = true;
-  const std::uint32_t commands = std::min(request_commands_max, data.submission_entries() - 1);
   data.info.transfer_bytes_max = std::min(request_bytes_ceiling, commands * data.command_bytes_max);
   return {};
 }
@@ -327,6 +356,7 @@ constexpr std::array enable_table{
          until_status<csts_ready, csts_ready, true>},
     step{"identify controller", step_limit::admin, start_identify<identify_cns::controller>,
          after_admin<learn_controller>},
+    step{"identify command set", step_limit::admin, start_command_set, learn_command_set},
     step{"list namespaces", step_limit::admin, start_identify<identify_cns::active_namespaces>,
          after_admin<learn_namespaces>},
     step{"identify namespace", step_limit::admin, start_identify<identify_cns::namespace_nvm>,

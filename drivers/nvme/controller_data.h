@@ -70,11 +70,13 @@ struct controller_data {
   std::uint16_t pci_command = 0;
   std::uint32_t configuration = 0;  // CC as it was before the step that changes it
   identify_controller controller_identity{};
+  identify_command_set command_set_identity{};
   identify_namespace namespace_identity{};
   namespace_names names;
   std::vector<std::uint32_t> active_namespaces;
   std::uint32_t nsid = 0;
   std::uint32_t command_bytes_max = 0;
+  command_limits limits;
   block_info info;
   controller_events events;
 

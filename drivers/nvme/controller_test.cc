@@ -109,10 +109,10 @@ TEST(controller, EveryAdminCommandThatIsNotAnsweredTimesOutUnderItsOwnName) {
     names.push_back(why.operation);
     ASSERT_LT(answers, 100U);
   }
-  EXPECT_EQ(names, (std::vector<std::string>{"identify controller", "list namespaces",
-                                             "identify namespace", "read namespace names",
-                                             "request queues", "create queues", "create queues",
-                                             "create queues", "create queues"}));
+  EXPECT_EQ(names, (std::vector<std::string>{
+                       "identify controller", "identify command set", "list namespaces",
+                       "identify namespace", "read namespace names", "request queues",
+                       "create queues", "create queues", "create queues", "create queues"}));
 }
 
 TEST(controller, ADeviceThatGoesAwayAtAnyStepIsReportedAtOnce) {

@@ -151,6 +151,9 @@ inline constexpr std::uint16_t oncs_compare = 1U << 0U;
 inline constexpr std::uint16_t oncs_write_uncorrectable = 1U << 1U;
 inline constexpr std::uint16_t oncs_dataset_management = 1U << 2U;
 inline constexpr std::uint16_t oncs_write_zeroes = 1U << 3U;
+inline constexpr std::uint16_t oncs_select = 1U << 4U;
+inline constexpr std::uint16_t oncs_timestamp = 1U << 6U;
+inline constexpr std::uint16_t oncs_verify = 1U << 7U;
 // identify_controller::oacs
 inline constexpr std::uint16_t oacs_doorbell_buffer = 1U << 8U;
 // identify_controller::lpa

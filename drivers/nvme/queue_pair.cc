@@ -1,11 +1,13 @@
 #include "drivers/nvme/queue_pair.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 #include <limits>
 #include <utility>
 
+#include "drivers/nvme/spec_commands.h"
 #include "mempool/base/bits.h"
 #include "mempool/base/check.h"
 #include "mempool/base/poison.h"
@@ -18,13 +20,22 @@ namespace {
 constexpr std::uint32_t eager_interval = 8;
 constexpr std::uint32_t only_at_flush = std::numeric_limits<std::uint32_t>::max();
 
-/// Opcodes and operations run against each other, so no branch is needed.
-constexpr std::uint64_t opcode_of(block_op op) noexcept {
+/// Read and write, which are nearly all there is, run against their opcodes: no branch, no table.
+constexpr std::uint64_t transfer_opcode(block_op op) noexcept {
   return static_cast<std::uint64_t>(io_opcode::read) - static_cast<std::uint64_t>(op);
 }
-static_assert(opcode_of(block_op::read) == static_cast<std::uint64_t>(io_opcode::read));
-static_assert(opcode_of(block_op::write) == static_cast<std::uint64_t>(io_opcode::write));
+static_assert(transfer_opcode(block_op::read) == static_cast<std::uint64_t>(io_opcode::read));
+static_assert(transfer_opcode(block_op::write) == static_cast<std::uint64_t>(io_opcode::write));
+
+constexpr std::uint64_t opcode_of(block_op op) noexcept {
+  constexpr std::array by_operation{io_opcode::read,         io_opcode::write,
+                                    io_opcode::flush,        io_opcode::compare,
+                                    io_opcode::write_zeroes, io_opcode::dataset_management,
+                                    io_opcode::verify};
+  return static_cast<std::uint64_t>(by_operation[static_cast<std::size_t>(op)]);
+}
 static_assert(opcode_of(block_op::flush) == static_cast<std::uint64_t>(io_opcode::flush));
+static_assert(opcode_of(block_op::verify) == static_cast<std::uint64_t>(io_opcode::verify));
 
 }  // namespace
 
@@ -41,12 +52,15 @@ queue_pair::queue_pair(const queue_pair_parts& parts)
       control_{parts.control},
       depth_{parts.depth},
       transfer_bytes_max_{parts.transfer_bytes_max},
+      limits_{parts.limits},
       list_memory_{parts.list_memory},
       list_address_{parts.list_address},
       list_bytes_{prp_list_bytes(parts.prps)} {
   CHECK(control_ != nullptr);
   CHECK(depth_ != 0 && depth_ <= commands_);
   CHECK(commands_ < completion_.size());
+  CHECK(limits_.write_zeroes_blocks != 0 && limits_.deallocate_blocks != 0);
+  CHECK(limits_.verify_blocks != 0);
   CHECK(prps_.bytes_max >= 2 * host_page_bytes);  // the short way builds two entries unasked
   CHECK(list_memory_.size() >= commands_ * list_bytes_);
   rewind();
@@ -96,7 +110,7 @@ void queue_pair::decline(std::span<block_request> requests, queue_state state) n
   if (free_count_ == 0) [[unlikely]] {
     return false;
   }
-  if (request.op == block_op::flush || request.segment_count != 1 ||
+  if (request.op > block_op::write || request.segment_count != 1 ||
       request.segments->memory == nullptr) [[unlikely]] {
     return start_other(request);
   }
@@ -111,7 +125,7 @@ void queue_pair::decline(std::span<block_request> requests, queue_state state) n
   check_not_poisoned({data.address, data.length});
   const std::uint64_t second_page = (address | (host_page_bytes - 1)) + 1;
   const std::uint16_t id = take_slot(request.tag);
-  write_command(submission_.slot(), id, request,
+  write_command(submission_.slot(), {.opcode = transfer_opcode(request.op), .id = id}, request,
                 {.first = address, .second = end > host_page_bytes ? second_page : 0});
   submission_.push();
   request.state = block_state::pending;
@@ -131,11 +145,14 @@ inline std::uint16_t queue_pair::take_slot(std::uint64_t tag) noexcept {
 }
 
 /// Plain stores, few and wide, into the slot itself. Fields that no command of ours uses stay as
-/// zero as the ring's memory came.
-inline void queue_pair::write_command(submission_entry& entry, std::uint16_t id,
+/// zero as the ring's memory came. Opcode, flags, command id and namespace are the first eight
+/// bytes, in this order.
+inline void queue_pair::write_command(submission_entry& entry, const command_name& name,
                                       const block_request& request,
                                       const prp_pair& prps) const noexcept {
-  write_head(entry, id, request.op);
+  const std::uint64_t head =
+      std::uint64_t{nsid_} << 32U | std::uint64_t{name.id} << 16U | name.opcode;
+  std::memcpy(&entry, &head, sizeof head);
   entry.prp1 = prps.first;
   entry.prp2 = prps.second;
   entry.cdw10 = static_cast<std::uint32_t>(raw(request.first));
@@ -144,24 +161,52 @@ inline void queue_pair::write_command(submission_entry& entry, std::uint16_t id,
   entry.cdw12 = (request.blocks - 1) | (durable ? io_force_unit_access : 0U);
 }
 
-/// Opcode, flags, command id and namespace are the first eight bytes, in this order.
-inline void queue_pair::write_head(submission_entry& entry, std::uint16_t id,
-                                   block_op op) const noexcept {
-  const std::uint64_t head = std::uint64_t{nsid_} << 32U | std::uint64_t{id} << 16U | opcode_of(op);
-  std::memcpy(&entry, &head, sizeof head);
-}
-
-/// The long way.
+/// The long way: a request of any operation and shape, as one command or several.
 bool queue_pair::start_other(block_request& request) noexcept {
-  if (request.op != block_op::flush) {
-    return start_in_parts(request);
+  const bool known = limits_.operations.contains(request.op);
+  const std::uint32_t parts = known ? describe(request) : 0;
+  if (parts > free_count_ && free_count_ < commands_) {
+    return false;  // there is room once commands in flight have ended
   }
-  submission_entry& entry = submission_.slot();
-  entry = {};
-  write_head(entry, take_slot(request.tag), request.op);
-  submission_.push();
+  if (parts == 0 || parts > free_count_) {
+    request.state = block_state::done;
+    request.status = known ? block_status::invalid_field : block_status::invalid_opcode;
+    return true;
+  }
+  const std::uint16_t parent = next_id(0);
+  for (std::uint32_t i = 0; i < parts; ++i) {
+    const std::uint16_t id = free_[--free_count_];
+    slots_[id] = {.tag = request.tag,
+                  .parts = static_cast<std::uint16_t>(id == parent ? parts : 0),
+                  .parent = parent,
+                  .status = block_status::success,
+                  .state = slot_state::in_flight,
+                  .tick = tick_};
+  }
+  submission_.push(parts);
   request.state = block_state::pending;
   return true;
+}
+
+/// Builds the commands of one request in the slots that come next, without taking them, in the
+/// order of the free stack. @return how many; 0: what no command can say; more than are free: no
+/// room
+std::uint32_t queue_pair::describe(const block_request& request) noexcept {
+  switch (request.op) {
+    case block_op::read:
+    case block_op::write:
+    case block_op::compare:
+      return well_formed(request) ? describe_transfer(request) : 0;
+    case block_op::flush:
+      write_command(submission_.slot(), {.opcode = opcode_of(request.op), .id = next_id(0)},
+                    {.blocks = 1}, {});
+      return 1;
+    case block_op::write_zeroes:
+    case block_op::deallocate:
+    case block_op::verify:
+      return describe_without_data(request);
+  }
+  return 0;
 }
 
 bool queue_pair::well_formed(const block_request& request) const noexcept {
@@ -186,35 +231,7 @@ prp_list queue_pair::list_of(std::uint16_t id) const noexcept {
           .address = list_address_ + offset};
 }
 
-bool queue_pair::start_in_parts(block_request& request) noexcept {
-  const std::uint32_t parts = well_formed(request) ? describe_parts(request) : 0;
-  if (parts > free_count_ && free_count_ < commands_) {
-    return false;  // there is room once commands in flight have ended
-  }
-  if (parts == 0 || parts > free_count_) {
-    request.state = block_state::done;
-    request.status = block_status::invalid_field;
-    return true;
-  }
-  const std::uint16_t parent = free_[free_count_ - 1];
-  for (std::uint32_t i = 0; i < parts; ++i) {
-    const std::uint16_t id = free_[--free_count_];
-    slots_[id] = {.tag = request.tag,
-                  .parts = static_cast<std::uint16_t>(id == parent ? parts : 0),
-                  .parent = parent,
-                  .status = block_status::success,
-                  .state = slot_state::in_flight,
-                  .tick = tick_};
-  }
-  submission_.push(parts);
-  request.state = block_state::pending;
-  return true;
-}
-
-/// Builds the commands of one request in the slots that come next, without taking them, in the
-/// order of the free stack. @return how many; 0: memory that PRPs cannot describe; more than are
-/// free: no room
-std::uint32_t queue_pair::describe_parts(const block_request& request) noexcept {
+std::uint32_t queue_pair::describe_transfer(const block_request& request) noexcept {
   segment_cursor rest{.rest = {request.segments, request.segment_count}};
   std::uint32_t parts = 0;
   block_request part = request;
@@ -222,19 +239,62 @@ std::uint32_t queue_pair::describe_parts(const block_request& request) noexcept 
     if (parts == free_count_) {
       return free_count_ + 1;
     }
-    const std::uint16_t id = free_[free_count_ - 1 - parts];
+    const std::uint16_t id = next_id(parts);
     prp_pair prps;
     const std::uint32_t bytes = describe_run(rest, prps_, list_of(id), prps);
     if (bytes == 0) {
       return 0;
     }
     part.blocks = bytes >> block_shift_;
-    write_command(submission_.slot(parts), id, part, prps);
+    write_command(submission_.slot(parts), {.opcode = opcode_of(part.op), .id = id}, part, prps);
     part.first = part.first + part.blocks;
     rest.skip(bytes);
     left -= bytes;
   }
   return parts;
+}
+
+std::uint32_t queue_pair::describe_without_data(const block_request& request) noexcept {
+  if (request.blocks == 0 || request.blocks > blocks_max_without_data ||
+      request.segment_count != 0) {
+    return 0;
+  }
+  const std::uint32_t blocks_max = request.op == block_op::verify ? limits_.verify_blocks
+                                   : request.op == block_op::deallocate
+                                       ? limits_.deallocate_blocks
+                                       : limits_.write_zeroes_blocks;
+  std::uint32_t parts = 0;
+  block_request part = request;
+  for (std::uint32_t left = request.blocks; left != 0; ++parts) {
+    if (parts == free_count_) {
+      return free_count_ + 1;
+    }
+    const std::uint16_t id = next_id(parts);
+    submission_entry& entry = submission_.slot(parts);
+    part.blocks = std::min(left, blocks_max);
+    write_command(entry, {.opcode = opcode_of(part.op), .id = id}, part, {});
+    if (part.op == block_op::deallocate) {
+      write_range(entry, id, part);
+    } else if (part.op == block_op::write_zeroes && part.force_unit_access) {
+      entry.cdw12 |= io_force_unit_access;
+    }
+    part.first = part.first + part.blocks;
+    left -= part.blocks;
+  }
+  return parts;
+}
+
+/// Dataset management names its one range in memory: where the command's PRP list would be.
+void queue_pair::write_range(submission_entry& entry, std::uint16_t id,
+                             const block_request& part) const noexcept {
+  const prp_list list = list_of(id);
+  const dataset_range range{.attributes = 0, .blocks = part.blocks, .first = raw(part.first)};
+  CHECK(list.entries.size_bytes() >= sizeof range);
+  std::memcpy(list.entries.data(), &range, sizeof range);
+  entry.prp1 = raw(list.address);
+  entry.cdw10 = 0;  // one range, 0's based
+  entry.cdw11 = dataset_deallocate;
+  entry.cdw12 = 0;
 }
 
 void queue_pair::flush() noexcept {

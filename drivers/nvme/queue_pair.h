@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "drivers/block.h"
+#include "drivers/nvme/command_limits.h"
 #include "drivers/nvme/prp.h"
 #include "drivers/nvme/rings.h"
 #include "mempool/base/bits.h"
@@ -56,6 +57,7 @@ struct queue_pair_parts {
   iova list_address{};
   queue_control* control = nullptr;
   prp_rules prps;
+  command_limits limits;
   std::uint32_t nsid = 1;
   std::uint32_t depth = 0;               // requests that the user was promised
   std::uint32_t commands = 0;            // at least `depth`, fewer than the slots of either ring
@@ -71,7 +73,8 @@ struct queue_pair_parts {
 /// and memory must be 4-byte aligned: such requests end with `invalid_field`, as do those whose
 /// segments and blocks disagree, and those that need more commands than the queue has: its depth,
 /// or 16 if that is more and the device has them. Each segment, and each transfer limit's worth of
-/// bytes, may need one.
+/// bytes, may need one. Operations without data are split by the device's limits for them; those
+/// it does not have end with `invalid_opcode`.
 ///
 /// @context owning core; its controller outlives it
 class queue_pair final : public block_queue {
@@ -109,14 +112,25 @@ class queue_pair final : public block_queue {
   };
   static_assert(sizeof(slot) == 16);
 
+  /// What a command does and how its completion names it.
+  struct command_name {
+    std::uint64_t opcode;
+    std::uint16_t id;
+  };
+
   [[nodiscard]] bool start(block_request& request) noexcept;
   [[nodiscard]] bool start_other(block_request& request) noexcept;
-  [[nodiscard]] bool start_in_parts(block_request& request) noexcept;
   [[nodiscard]] std::uint16_t take_slot(std::uint64_t tag) noexcept;
-  void write_head(submission_entry& entry, std::uint16_t id, block_op op) const noexcept;
-  void write_command(submission_entry& entry, std::uint16_t id, const block_request& request,
-                     const prp_pair& prps) const noexcept;
-  [[nodiscard]] std::uint32_t describe_parts(const block_request& request) noexcept;
+  [[nodiscard]] std::uint16_t next_id(std::uint32_t ahead) const noexcept {
+    return free_[free_count_ - 1 - ahead];
+  }
+  void write_command(submission_entry& entry, const command_name& name,
+                     const block_request& request, const prp_pair& prps) const noexcept;
+  [[nodiscard]] std::uint32_t describe(const block_request& request) noexcept;
+  [[nodiscard]] std::uint32_t describe_transfer(const block_request& request) noexcept;
+  [[nodiscard]] std::uint32_t describe_without_data(const block_request& request) noexcept;
+  void write_range(submission_entry& entry, std::uint16_t id,
+                   const block_request& part) const noexcept;
   [[nodiscard]] prp_list list_of(std::uint16_t id) const noexcept;
   [[nodiscard]] bool well_formed(const block_request& request) const noexcept;
   static void decline(std::span<block_request> requests, queue_state state) noexcept;
@@ -152,6 +166,7 @@ class queue_pair final : public block_queue {
   // Cold.
   std::uint32_t depth_;
   std::uint32_t transfer_bytes_max_;
+  command_limits limits_;
   std::span<std::byte> list_memory_;
   iova list_address_;
   std::size_t list_bytes_;

@@ -26,10 +26,6 @@ inline constexpr std::uint32_t io_directive_mask = 0xfU << 20U;      // dword 12
 inline constexpr std::uint8_t fused_first = 1;
 inline constexpr std::uint8_t fused_second = 2;
 
-// identify_controller::oncs
-inline constexpr std::uint16_t oncs_select = 1U << 4U;
-inline constexpr std::uint16_t oncs_timestamp = 1U << 6U;
-inline constexpr std::uint16_t oncs_verify = 1U << 7U;
 // identify_controller::fuses
 inline constexpr std::uint16_t fuses_compare_and_write = 1U << 0U;
 // identify_controller::vwc

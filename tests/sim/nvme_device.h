@@ -16,8 +16,10 @@
 #include <vector>
 
 #include "drivers/mmio.h"
+#include "drivers/nvme/command_limits.h"
 #include "drivers/nvme/identify.h"
 #include "drivers/nvme/spec.h"
+#include "drivers/nvme/spec_commands.h"
 #include "mempool/base/checked.h"
 #include "mempool/base/units.h"
 #include "mempool/region.h"
@@ -39,6 +41,8 @@ struct nvme_device_options {
   std::uint32_t shutdown_limit = 0;  // RTD3E, in microseconds
   std::uint32_t page_shift_min = 0;  // CAP.MPSMIN
   bool volatile_cache = false;
+  std::uint16_t oncs = 0;
+  nvme::identify_command_set limits{};
   std::vector<std::uint32_t> namespaces = {1};
 };
 
@@ -333,8 +337,11 @@ class nvme_device {
       data.rtd3e = options.shutdown_limit;
       data.sqes = 0x66;
       data.cqes = 0x44;
+      data.oncs = options.oncs;
       data.vwc = options.volatile_cache ? nvme::vwc_present : 0;
       std::memcpy(out, &data, sizeof data);
+    } else if (cns == nvme::identify_cns::controller_command_set) {
+      std::memcpy(out, &options.limits, sizeof options.limits);
     } else if (cns == nvme::identify_cns::active_namespaces) {
       std::memcpy(out, options.namespaces.data(), options.namespaces.size() * 4);
     } else if (cns == nvme::identify_cns::namespace_nvm) {
@@ -355,10 +362,21 @@ class nvme_device {
     if (faults.io_status != nvme::status_code::success || opcode == nvme::io_opcode::flush) {
       return faults.io_status;
     }
+    if (opcode == nvme::io_opcode::dataset_management) {
+      return deallocate(entry);
+    }
     const std::uint64_t first = entry.cdw10 | std::uint64_t{entry.cdw11} << 32U;
     const std::uint64_t blocks = (entry.cdw12 & 0xffffU) + 1;
     if (!range_within(first, blocks, options.block_count)) {
       return nvme::status_code::lba_out_of_range;
+    }
+    if (opcode == nvme::io_opcode::verify) {
+      return nvme::status_code::success;
+    }
+    if (opcode == nvme::io_opcode::write_zeroes) {
+      std::fill_n(disk.begin() + static_cast<std::ptrdiff_t>(first << options.block_shift),
+                  blocks << options.block_shift, std::byte{0});
+      return nvme::status_code::success;
     }
     std::uint64_t left = blocks << options.block_shift;
     if (options.mdts != 0 && left > std::uint64_t{4096} << options.mdts) {
@@ -376,11 +394,30 @@ class nvme_device {
         return nvme::status_code::prp_offset_invalid;
       }
       const std::uint64_t bytes = std::min(left, i == 0 ? in_first : 4096);
+      if (opcode == nvme::io_opcode::compare &&
+          std::memcmp(at(address, bytes), block, bytes) != 0) {
+        return nvme::status_code::compare_failure;
+      }
       opcode == nvme::io_opcode::read ? std::memcpy(at(address, bytes), block, bytes)
                                       : std::memcpy(block, at(address, bytes), bytes);
       block += bytes;
       left -= bytes;
     }
+    return nvme::status_code::success;
+  }
+
+  /// What is given up reads as ones.
+  nvme::status_code deallocate(const nvme::submission_entry& entry) {
+    nvme::dataset_range range;
+    std::memcpy(&range, at(entry.prp1, sizeof range), sizeof range);
+    if (entry.cdw10 != 0 || entry.cdw11 != nvme::dataset_deallocate) {
+      return nvme::status_code::invalid_field;
+    }
+    if (!range_within(range.first, range.blocks, options.block_count)) {
+      return nvme::status_code::lba_out_of_range;
+    }
+    std::fill_n(disk.begin() + static_cast<std::ptrdiff_t>(range.first << options.block_shift),
+                std::uint64_t{range.blocks} << options.block_shift, std::byte{0xff});
     return nvme::status_code::success;
   }
 

@@ -21,6 +21,7 @@ struct queue_pair_rig_options {
   std::uint32_t command_bytes_max = 131072;
   doorbell_policy doorbells = doorbell_policy::burst;
   bool mapped = true;
+  command_limits limits{};
 };
 
 /// A queue pair, its device and memory for data.
@@ -52,6 +53,7 @@ class queue_pair_rig {
                          .list_address = address(lists.data()),
                          .control = &control,
                          .prps = prps,
+                         .limits = options.limits,
                          .nsid = 1,
                          .depth = options.depth,
                          .commands = options.depth,
