@@ -57,11 +57,14 @@ class block_wait : private list_hook<refused_tag> {
   void go_on_next_turn() noexcept;
 };
 
-/// A request on memory that somebody else owns.
+/// A request on memory that somebody else owns, or on none.
 class [[nodiscard]] borrowed_io final : public block_wait {
  public:
   borrowed_io(disk& owner, block_op op, lba first, const segment& data, durability wanted) noexcept;
   borrowed_io(disk& owner, block_op op, lba first, std::span<const segment> data,
+              durability wanted) noexcept;
+  /// An operation without data.
+  borrowed_io(disk& owner, block_op op, lba first, std::uint32_t blocks,
               durability wanted) noexcept;
   [[nodiscard]] result<> await_resume() const noexcept { return ended(); }
 };
@@ -136,6 +139,34 @@ class disk final {
   [[nodiscard]] borrowed_io write(lba first, std::span<const segment> from,
                                   durability wanted = durability::cached) noexcept {
     return borrowed_io{*this, block_op::write, first, from, wanted};
+  }
+
+  // What a device may have, see `info().operations`; it ends with bad_status and `invalid_opcode`
+  // where the device has it not.
+
+  /// Compares a whole buffer with the blocks beginning at `first`. @return the buffer, if they are
+  /// equal. @error bad_status with `compare_failure`: they are not
+  [[nodiscard]] owned_io compare(lba first, buffer&& with) noexcept {
+    return owned_io{*this, block_op::compare, first, std::move(with), durability::cached};
+  }
+  /// The same on borrowed memory. @pre it outlives the disk
+  [[nodiscard]] borrowed_io compare(lba first, std::span<std::byte> with,
+                                    const region& memory) noexcept {
+    return borrowed_io{*this, block_op::compare, first, segment{with.data(), with.size(), &memory},
+                       durability::cached};
+  }
+  /// Makes blocks read as zero. @param blocks  as those below, 1 to `blocks_max_without_data`
+  [[nodiscard]] borrowed_io write_zeroes(lba first, std::uint32_t blocks,
+                                         durability wanted = durability::cached) noexcept {
+    return borrowed_io{*this, block_op::write_zeroes, first, blocks, wanted};
+  }
+  /// Gives up what blocks hold: from then on they read as zero, or as before.
+  [[nodiscard]] borrowed_io deallocate(lba first, std::uint32_t blocks) noexcept {
+    return borrowed_io{*this, block_op::deallocate, first, blocks, durability::cached};
+  }
+  /// Lets the device read blocks, to see whether it can.
+  [[nodiscard]] borrowed_io verify(lba first, std::uint32_t blocks) noexcept {
+    return borrowed_io{*this, block_op::verify, first, blocks, durability::cached};
   }
 
   /// Makes every write that completed before it durable.
@@ -248,6 +279,12 @@ inline borrowed_io::borrowed_io(disk& owner, block_op op, lba first, const segme
   request_.segments = &data_;
   request_.segment_count = 1;
   request_.blocks = owner.blocks_in(data.length);
+}
+
+inline borrowed_io::borrowed_io(disk& owner, block_op op, lba first, std::uint32_t blocks,
+                                durability wanted) noexcept
+    : block_wait{owner, op, first, wanted} {
+  request_.blocks = blocks;
 }
 
 inline owned_io::owned_io(disk& owner, block_op op, lba first, buffer&& data,

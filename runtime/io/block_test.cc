@@ -116,6 +116,24 @@ task<> flush_all(disk& which, std::vector<error>& ends) {
   ends.push_back(done ? error{} : done.error());
 }
 
+task<> compare_buffer(disk& which, buffer with, std::vector<error>& ends) {
+  auto done = co_await which.compare(lba{16}, std::move(with));
+  ends.push_back(done ? error{} : done.error());
+}
+
+/// Each of the operations that a device may have, one after another.
+task<> others(disk& which, std::span<std::byte> bytes, const region& memory,
+              std::vector<error>& ends) {
+  const auto compared = co_await which.compare(lba{1}, bytes, memory);
+  ends.push_back(compared ? error{} : compared.error());
+  const auto zeroed = co_await which.write_zeroes(lba{2}, 65536, durability::durable);
+  ends.push_back(zeroed ? error{} : zeroed.error());
+  const auto given_up = co_await which.deallocate(lba{3}, 7);
+  ends.push_back(given_up ? error{} : given_up.error());
+  const auto verified = co_await which.verify(lba{4}, 9);
+  ends.push_back(verified ? error{} : verified.error());
+}
+
 constexpr error success{};
 
 TEST_F(DiskTest, ARequestSaysWhatTheTaskAskedForAndIsPublishedOncePerTurn) {
@@ -143,6 +161,49 @@ TEST_F(DiskTest, ARequestSaysWhatTheTaskAskedForAndIsPublishedOncePerTurn) {
   queue->finish_first();
   turns(1);
   EXPECT_EQ(ends, std::vector(3, success));
+  EXPECT_EQ(pool->free_count(), pool->count());
+}
+
+TEST_F(DiskTest, OtherOperationsSayWhichBlocksTheyAreFor) {
+  struct {
+    block_op op;
+    std::uint32_t blocks;
+    std::uint32_t segments;
+    bool durable;
+  } const expected[] = {
+      {block_op::compare, 2, 1, false},
+      {block_op::write_zeroes, 65536, 0, true},
+      {block_op::deallocate, 7, 0, false},
+      {block_op::verify, 9, 0, false},
+  };
+  tasks.spawn(others(*target, {memory.memory().address, 1024}, memory.memory(), ends));
+  std::uint64_t first = 1;
+  for (const auto& wanted : expected) {
+    turns(1);
+    ASSERT_EQ(queue->kept.size(), 1U);
+    const block_request& request = queue->kept[0];
+    EXPECT_EQ(request.op, wanted.op);
+    EXPECT_EQ(request.first, lba{first++});
+    EXPECT_EQ(request.blocks, wanted.blocks);
+    EXPECT_EQ(request.segment_count, wanted.segments);
+    EXPECT_EQ(request.force_unit_access, wanted.durable);
+    queue->finish_first(wanted.op == block_op::deallocate ? block_status::invalid_opcode
+                                                          : block_status::success);
+    turns(1);
+  }
+  const error refused{errc::bad_status, static_cast<std::uint32_t>(block_status::invalid_opcode)};
+  EXPECT_EQ(ends, (std::vector<error>{success, success, refused, success}));
+}
+
+TEST_F(DiskTest, AComparisonThatFailsSaysSoAndLetsTheBufferGoHome) {
+  tasks.spawn(compare_buffer(*target, pool->get(), ends));
+  turns(1);
+  EXPECT_EQ(queue->kept[0].op, block_op::compare);
+  EXPECT_EQ(queue->kept[0].blocks, 8U);
+  queue->finish_first(block_status::compare_failure);
+  turns(1);
+  const error differs{errc::bad_status, static_cast<std::uint32_t>(block_status::compare_failure)};
+  EXPECT_EQ(ends, std::vector(1, differs));
   EXPECT_EQ(pool->free_count(), pool->count());
 }
 
