@@ -33,8 +33,9 @@ void admin_queue::report(nvme::error_event what) noexcept {
 
 void admin_queue::namespace_changed(std::uint32_t nsid) noexcept {
   note_changed_namespace(state_.changed, nsid);
-  if ((events_wanted(state_.features) & nvme::notice_namespace_changed) != 0) {
-    events_.report(nvme::event_type::notice, nvme::notice_event_namespace);
+  if ((events_wanted(state_.features) & nvme::events_namespaces) != 0) {
+    events_.report(nvme::event_type::notice,
+                   static_cast<std::uint8_t>(nvme::notice_event::namespaces_changed));
   }
 }
 

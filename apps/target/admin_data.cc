@@ -172,7 +172,7 @@ admin_queue::answer admin_queue::set_feature(const command& order) noexcept {
 
 /// A threshold or the wish to be told may have changed; the temperature never does.
 void admin_queue::watch_temperature() noexcept {
-  const std::uint32_t wanted = events_wanted(state_.features) & nvme::event_critical_warnings;
+  const std::uint32_t wanted = events_wanted(state_.features) & nvme::events_health_all;
   if ((critical_warnings(state_.features) & wanted) != 0) {
     events_.report(nvme::event_type::health, nvme::health_event_temperature);
   }

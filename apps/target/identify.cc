@@ -49,7 +49,7 @@ nvme::identify_controller describe_controller(const subsystem& system, std::uint
   page.acl = 3;
   page.aerl = event_requests_max - 1;
   page.elpe = error_entries_max - 1;
-  page.oaes = nvme::notice_namespace_changed;
+  page.oaes = nvme::events_namespaces;
   page.ctratt = nvme::host_identifier_extended;
   page.frmw = 1U << 1U | 1U;  // one slot, read-only
   page.lpa = nvme::lpa_effects_log | nvme::lpa_extended_data | nvme::lpa_supported_pages;

@@ -222,7 +222,7 @@ TEST_P(Logs, ChangedNamespacesAreToldAndListedUntilTheLogIsRead) {
   request_event();
   host.nvme->namespace_changed(1);
   EXPECT_FALSE(event());
-  set(feature::async_event_configuration, nvme::notice_namespace_changed);
+  set(feature::async_event_configuration, nvme::events_namespaces);
   host.nvme->namespace_changed(7);
   host.nvme->namespace_changed(3);
   host.nvme->namespace_changed(7);

@@ -85,10 +85,25 @@ submission_entry identify_command(identify_cns what, std::uint32_t nsid, iova da
   return entry;
 }
 
-submission_entry set_queue_count_command(std::uint32_t count) {
+submission_entry get_feature_command(feature which, feature_select select) {
+  submission_entry entry = command(admin_opcode::get_features);
+  entry.cdw10 = static_cast<std::uint32_t>(which) | static_cast<std::uint32_t>(select) << 8U;
+  return entry;
+}
+
+submission_entry set_feature_command(feature which, std::uint32_t value) {
   submission_entry entry = command(admin_opcode::set_features);
-  entry.cdw10 = static_cast<std::uint32_t>(feature::number_of_queues);
-  entry.cdw11 = number_of_queues(count, count);
+  entry.cdw10 = static_cast<std::uint32_t>(which);
+  entry.cdw11 = value;
+  return entry;
+}
+
+submission_entry format_command(std::uint32_t nsid, std::uint8_t format, erase how) {
+  CHECK(format < 64);
+  submission_entry entry = command(admin_opcode::format_nvm);
+  entry.nsid = nsid;
+  entry.cdw10 = (format & 0xfU) | static_cast<std::uint32_t>(how) << 9U |
+                (std::uint32_t{format} >> 4U) << 12U;
   return entry;
 }
 

@@ -57,7 +57,8 @@ class admin_queue {
 
 // Commands. `data` is page aligned; identify answers with identify_bytes.
 [[nodiscard]] submission_entry identify_command(identify_cns what, std::uint32_t nsid, iova data);
-[[nodiscard]] submission_entry set_queue_count_command(std::uint32_t count);
+[[nodiscard]] submission_entry get_feature_command(feature which, feature_select select);
+[[nodiscard]] submission_entry set_feature_command(feature which, std::uint32_t value);
 [[nodiscard]] submission_entry create_cq_command(queue_id queue, std::uint32_t entries, iova ring);
 [[nodiscard]] submission_entry create_sq_command(queue_id queue, std::uint32_t entries, iova ring);
 [[nodiscard]] submission_entry delete_cq_command(queue_id queue);
@@ -65,6 +66,11 @@ class admin_queue {
 [[nodiscard]] submission_entry abort_command(queue_id queue, command_id which);
 /// @param bytes  a multiple of 4, from 4 to one page
 [[nodiscard]] submission_entry get_log_command(log_page page, std::uint32_t bytes, iova data);
+
+/// What formatting a namespace does to the data that was there. @spec NVM §5.14 figure 195
+enum class erase : std::uint8_t { none = 0, user_data = 1, key = 2 };
+/// @param format  index in the list of formats of the namespace, below 64
+[[nodiscard]] submission_entry format_command(std::uint32_t nsid, std::uint8_t format, erase how);
 
 /// What the driver needs of a namespace.
 struct namespace_format {

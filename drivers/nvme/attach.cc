@@ -93,10 +93,6 @@ result<> map_doorbells(controller_data& data) noexcept {
   return {};
 }
 
-result<bool> done_at_once(controller_data&, instant) noexcept {
-  return true;
-}
-
 constexpr std::array attach_table{
     step{"connect", step_limit::answer, start_nothing, until_connected},
     step{"map memory", step_limit::answer, map_window, after_map},

@@ -86,6 +86,7 @@ result<> size_admin_queues(controller_data& data) noexcept {
   data.admin = admin_queue{{data.admin_submission, data.bell_at(sq_doorbell_offset(0, stride))},
                            {data.admin_completion, data.bell_at(cq_doorbell_offset(0, stride)), 0}};
   data.admin.rewind();
+  data.event_requests.fill(std::nullopt);
   return data.registers.write(reg::aqa,
                               admin_queue_attributes(admin_queue::entries, admin_queue::entries));
 }
@@ -126,15 +127,9 @@ result<> start_identify(controller_data& data) noexcept {
                                             data.address_of(data.admin_data.data())));
 }
 
-template <class Data>
-void copy_admin_data(const controller_data& data, Data& out) noexcept {
-  static_assert(sizeof(Data) <= host_page_bytes);
-  std::memcpy(&out, data.admin_data.data(), sizeof out);
-}
-
 /// Queue pairs and users on other cores go on with what they were made from.
 result<> refuse_change(controller_data& data, std::string_view what) noexcept {
-  data.hint = fmt::format("{} changed in a reset: open it again", what);
+  data.hint = fmt::format("{} changed: open it again", what);
   return fail(errc::protocol);
 }
 
@@ -202,6 +197,10 @@ result<> learn_namespaces(controller_data& data, std::uint32_t) noexcept {
 result<> learn_namespace(controller_data& data, std::uint32_t) noexcept {
   copy_admin_data(data, data.namespace_identity);
   const auto format = parse_namespace(data.namespace_identity);
+  if (!format && format.error().code == errc::not_found) {
+    data.hint = fmt::format("namespace {} is not there any more", data.nsid);
+    return std::unexpected{format.error()};
+  }
   if (!format) {
     data.hint = fmt::format("namespace {} has blocks with metadata, or not of 512 bytes to 64 KiB",
                             data.nsid);
@@ -217,11 +216,12 @@ result<> learn_namespace(controller_data& data, std::uint32_t) noexcept {
       parse_command_limits(data.controller_identity, data.command_set_identity,
                            {.block_bytes = format->block_bytes, .commands_max = commands});
   if (!data.queues.empty()) {
-    return format->block_bytes == data.info.block_bytes &&
-                   format->block_count == data.info.block_count && limits == data.limits
-               ? result<>{}
-               : refuse_change(data,
-                               "the size of the namespace or what can be done with its blocks");
+    if (format->block_bytes != data.info.block_bytes || limits != data.limits) {
+      return refuse_change(data, "the size of its blocks, or what can be done with them,");
+    }
+    data.events.resizes += format->block_count != data.info.block_count ? 1U : 0U;
+    data.info.block_count = format->block_count;
+    return {};
   }
   data.limits = limits;
   data.info.operations = limits.operations;
@@ -256,7 +256,9 @@ result<bool> learn_names(controller_data& data, instant) noexcept {
 }
 
 result<> request_queues(controller_data& data) noexcept {
-  return start_admin(data, set_queue_count_command(data.options.queue_count));
+  return start_admin(data, set_feature_command(feature::number_of_queues,
+                                               number_of_queues(data.options.queue_count,
+                                                                data.options.queue_count)));
 }
 
 result<> learn_queue_count(controller_data& data, std::uint32_t granted) noexcept {
@@ -335,6 +337,16 @@ result<bool> until_queues_created(controller_data& data, instant now) noexcept {
   return true;
 }
 
+result<> identify_again(controller_data& data) noexcept {
+  data.rescan_wanted = false;
+  return start_identify<identify_cns::namespace_nvm>(data);
+}
+
+constexpr std::array rescan_table{
+    step{"identify namespace again", step_limit::admin, identify_again,
+         after_admin<learn_namespace>},
+};
+
 constexpr std::array enable_table{
     step{"read configuration", step_limit::answer, start_read<reg::cc>,
          after_access<learn_configuration>},
@@ -364,10 +376,15 @@ constexpr std::array enable_table{
     step{"read namespace names", step_limit::admin, start_names, learn_names},
     step{"request queues", step_limit::admin, request_queues, after_admin<learn_queue_count>},
     step{"create queues", step_limit::admin, create_queues, until_queues_created},
+    step{"configure events", step_limit::admin, configure_events, until_events_configured},
+    step{"ask for events", step_limit::answer, request_events, done_at_once},
 };
 
 }  // namespace
 
+std::span<const step> rescan_steps() noexcept {
+  return rescan_table;
+}
 std::span<const step> enable_steps() noexcept {
   return enable_table;
 }

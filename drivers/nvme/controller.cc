@@ -106,38 +106,63 @@ void controller::shutdown() noexcept {
   shutdown_wanted_ = true;
 }
 
-result<> controller::read_log(log_page page, std::uint32_t bytes) noexcept {
+result<> controller::ask(const admin_question& what) noexcept {
   if (state_ != controller_state::ready) {
     return fail(errc::device_gone);
   }
-  if (log_ != log_state::none) {
+  if (question_ != question_state::none) {
     return fail(errc::busy);
   }
-  if (bytes == 0 || bytes > data_.admin_data.size() || !is_aligned(bytes, 4)) {
-    return fail(errc::invalid);
-  }
-  data_.log_page_wanted = page;
-  data_.log_bytes = bytes;
-  log_ = log_state::wanted;
+  data_.question = what;
+  question_ = question_state::wanted;
   return {};
 }
 
-std::optional<result<std::span<const std::byte>>> controller::take_log() noexcept {
-  if (log_ == log_state::none || state_ == controller_state::failed ||
+result<> controller::read_log(log_page page, std::uint32_t bytes) noexcept {
+  if (bytes == 0 || bytes > host_page_bytes || !is_aligned(bytes, 4)) {
+    return fail(errc::invalid);
+  }
+  return ask({.command = get_log_command(page, bytes, iova{}),
+              .data_bytes = bytes,
+              .limit = data_.options.admin_limit});
+}
+
+result<> controller::get_feature(feature which, feature_select select) noexcept {
+  return ask({.command = get_feature_command(which, select), .limit = data_.options.admin_limit});
+}
+
+result<> controller::set_feature(feature which, std::uint32_t value) noexcept {
+  if (which == feature::number_of_queues) {
+    return fail(errc::invalid);
+  }
+  return ask({.command = set_feature_command(which, value), .limit = data_.options.admin_limit});
+}
+
+result<> controller::format(std::uint8_t format, erase how) noexcept {
+  if (format > data_.namespace_identity.nlbaf || format >= data_.namespace_identity.lbaf.size()) {
+    return fail(errc::invalid);
+  }
+  return ask(
+      {.command = format_command(data_.nsid, format, how), .limit = data_.options.format_limit});
+}
+
+std::optional<result<admin_answer>> controller::take_answer() noexcept {
+  if (question_ == question_state::none || state_ == controller_state::failed ||
       state_ == controller_state::closed) {
-    log_ = log_state::none;
+    question_ = question_state::none;
     return fail(errc::device_gone);
   }
-  if (log_ == log_state::wanted) {
+  if (question_ == question_state::wanted) {
     return std::nullopt;
   }
-  if (std::exchange(log_, log_state::none) == log_state::late) {
+  if (std::exchange(question_, question_state::none) == question_state::late) {
     return fail(errc::timed_out);
   }
-  if (data_.log_status != 0) {
-    return fail(errc::bad_status, data_.log_status);
+  if (data_.answer.status != 0) {
+    return fail(errc::bad_status, data_.answer.status);
   }
-  return std::span<const std::byte>{data_.log}.first(data_.log_bytes);
+  return admin_answer{.value = data_.answer.value,
+                      .data = std::span{data_.answer_data}.first(data_.question.data_bytes)};
 }
 
 instant controller::advance(instant now) noexcept {
@@ -166,6 +191,9 @@ bool controller::begin_next(instant now) noexcept {
   if (over && now < watch_at_) {
     return false;
   }
+  if (state_ == controller_state::ready) {
+    take_events(data_);
+  }
   if (state_ == controller_state::failed) {
     begin(activity::retire, retire_steps(), now);
   } else if (!attached_) {
@@ -176,8 +204,12 @@ bool controller::begin_next(instant now) noexcept {
     begin(activity::shutdown, shutdown_steps(), now);
   } else if (data_.find_late_queue() != nullptr) {
     begin(activity::abort, abort_steps(), now);
-  } else if (log_ == log_state::wanted) {
-    begin(activity::log, log_steps(), now);
+  } else if (question_ == question_state::wanted) {
+    begin(activity::question, question_steps(), now);
+  } else if (data_.event_logs != 0) {
+    begin(activity::event, event_steps(), now);
+  } else if (data_.rescan_wanted) {
+    begin(activity::rescan, rescan_steps(), now);
   } else if (now >= watch_at_) {
     begin(activity::watch, watch_steps(), now);
   } else {
@@ -257,9 +289,11 @@ void controller::finish_activity(instant now) noexcept {
       resets_left_ = resets_in_a_row;
       break;
     case activity::abort:
+    case activity::event:
+    case activity::rescan:
       break;
-    case activity::log:
-      log_ = log_state::read;
+    case activity::question:
+      question_ = question_state::answered;
       break;
     case activity::shutdown:
       shutdown_wanted_ = false;
@@ -305,8 +339,8 @@ void controller::begin_mending(failure why) noexcept {
   data_.events.reset_reason = std::move(why);
   data_.registers.abandon();
   data_.admin_id.reset();
-  if (activity_ == activity::log) {
-    log_ = log_state::late;
+  if (activity_ == activity::question) {
+    question_ = question_state::late;
   }
   activity_ = activity::none;
   state_ = controller_state::connecting;

@@ -25,17 +25,24 @@ enum class controller_state : std::uint8_t {
   closed,   // the controller is off and reaches no memory of ours
 };
 
+/// What a device answers to a question.
+struct admin_answer {
+  std::uint32_t value = 0;          // of a feature
+  std::span<const std::byte> data;  // of a log page; a copy, valid until the next question
+};
+
 /// One NVMe controller and one of its namespaces, as a block device.
 ///
 /// Made, it is connecting: call `advance` when it asks to be, until the state is `ready` or
 /// `failed`. Queues are made then; each belongs to one core, and all are destroyed before their
 /// controller. A queue whose doorbells are posted belongs to the core that calls `advance`. Once a
-/// second the controller is looked after: a command over its time is aborted, and a controller that
-/// does not do that, answers no admin command or reports a fatal error is reset, which ends what is
-/// in flight with `aborted`. When a few resets in a row do not help it has failed. What is in
-/// flight at one that failed ends with `device_gone` when it reaches our memory no more: it is
-/// gone, or has been disabled, which is tried once a second. Until then only the device itself ends
-/// requests. A queue that nobody polls has no time limits, but is in the way of a reset.
+/// second the controller is looked after, and asked what it has to report: a command over its time
+/// is aborted, and a controller that does not do that, answers no admin command or reports a fatal
+/// error is reset, which ends what is in flight with `aborted`. When a few resets in a row do not
+/// help it has failed. What is in flight at one that failed ends with `device_gone` when it reaches
+/// our memory no more: it is gone, or has been disabled, which is tried once a second. Until then
+/// only the device itself ends requests. A queue that nobody polls has no time limits, but is in
+/// the way of a reset.
 ///
 /// @context one thread; where it says so, another after bring-up
 class controller final : public block_device {
@@ -50,6 +57,7 @@ class controller final : public block_device {
   /// memory is quarantined.
   ~controller() override;
 
+  /// The number of blocks may change, in `advance`: events().resizes counts up then.
   [[nodiscard]] const block_info& info() const noexcept override { return data_.info; }
   /// @error invalid (depth over what it was opened with; more queues than it was opened with),
   ///        device_gone (not ready)
@@ -72,12 +80,21 @@ class controller final : public block_device {
   /// those that have not end with `device_gone`.
   void shutdown() noexcept;
 
+  // Questions: one at a time, and nothing else is looked after until it is answered.
+  // @error invalid, busy (another is under way or was not taken), device_gone (not ready)
+
   /// Starts to read a log page. @param bytes  a multiple of 4, at most one page
-  /// @error invalid, busy (another is under way or was not taken), device_gone (not ready)
   [[nodiscard]] result<> read_log(log_page page, std::uint32_t bytes) noexcept;
-  /// What it says, once; empty while under way. A copy, valid until the next `read_log`.
+  [[nodiscard]] result<> get_feature(feature which, feature_select select) noexcept;
+  /// @error invalid, too: the number of queues, which is what it was opened with
+  [[nodiscard]] result<> set_feature(feature which, std::uint32_t value) noexcept;
+  /// Formats the namespace; all that it holds is lost. Nothing should be in flight. A controller
+  /// whose blocks are of another size afterwards has failed, and is to be opened again.
+  /// @param format  index in the formats of `details().namespace_identity`
+  [[nodiscard]] result<> format(std::uint8_t format, erase how) noexcept;
+  /// The answer, once; empty while under way.
   /// @error bad_status, timed_out (and the controller is reset), device_gone
-  [[nodiscard]] std::optional<result<std::span<const std::byte>>> take_log() noexcept;
+  [[nodiscard]] std::optional<result<admin_answer>> take_answer() noexcept;
 
   /// What happened so far.
   [[nodiscard]] const controller_events& events() const noexcept { return data_.events; }
@@ -86,9 +103,21 @@ class controller final : public block_device {
   [[nodiscard]] const controller_data& details() const noexcept { return data_; }
 
  private:
-  enum class activity : std::uint8_t { none, attach, enable, watch, abort, log, shutdown, retire };
-  enum class log_state : std::uint8_t { none, wanted, read, late };
+  enum class activity : std::uint8_t {
+    none,
+    attach,
+    enable,
+    watch,
+    abort,
+    event,
+    question,
+    rescan,
+    shutdown,
+    retire
+  };
+  enum class question_state : std::uint8_t { none, wanted, answered, late };
 
+  [[nodiscard]] result<> ask(const admin_question& what) noexcept;
   void begin(activity what, std::span<const step> steps, instant now) noexcept;
   [[nodiscard]] bool begin_next(instant now) noexcept;
   void enter_step(instant now) noexcept;
@@ -117,7 +146,7 @@ class controller final : public block_device {
   bool reset_wanted_ = false;
   bool shutdown_wanted_ = false;
   std::uint32_t resets_left_ = 0;  // until it has failed
-  log_state log_ = log_state::none;
+  question_state question_ = question_state::none;
   instant tick_at_{};   // when the queues' time goes on
   instant watch_at_{};  // when it is looked after, or retired, next; never: nothing is left to do
 };

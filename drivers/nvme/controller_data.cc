@@ -91,6 +91,8 @@ nanoseconds limit_of(const step& which, const controller_data& data) noexcept {
       break;
     case step_limit::admin:
       return data.options.admin_limit;
+    case step_limit::question:
+      return data.question.limit;
     case step_limit::ready:
       return std::min<nanoseconds>(std::chrono::milliseconds{data.ready_timeout_ms},
                                    device_limit_max);

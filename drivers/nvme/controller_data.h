@@ -27,9 +27,10 @@ struct controller_options {
   doorbell_policy doorbells = doorbell_policy::eager;
   // How long the device may take. A command that is over its time is aborted; when that does not
   // end it within `answer_limit`, or an admin command is over its own, the controller is reset.
-  nanoseconds io_limit = std::chrono::seconds{30};     // of an I/O command, and a sixteenth more
-  nanoseconds admin_limit = std::chrono::seconds{60};  // of an admin command
-  nanoseconds answer_limit = std::chrono::seconds{5};  // of all else it states no limit for itself
+  nanoseconds io_limit = std::chrono::seconds{30};      // of an I/O command, and a sixteenth more
+  nanoseconds admin_limit = std::chrono::seconds{60};   // of an admin command
+  nanoseconds format_limit = std::chrono::minutes{10};  // of one that formats a namespace
+  nanoseconds answer_limit = std::chrono::seconds{5};   // of all else it states no limit for itself
 };
 
 /// Memory and doorbells of one I/O queue pair. Lives as long as its controller.
@@ -41,6 +42,13 @@ struct io_queue {
   std::span<std::byte> lists;
   std::unique_ptr<queue_control> control;
   bool taken = false;  // a user has, or had, its queue_pair
+};
+
+/// An admin command that a user asked for.
+struct admin_question {
+  submission_entry command{};    // its memory is `admin_data`
+  std::uint32_t data_bytes = 0;  // that the device answers with
+  nanoseconds limit{};
 };
 
 /// What the steps of bring-up, reset and shutdown work on, and what they learn.
@@ -91,10 +99,13 @@ struct controller_data {
 
   bool device_quiet = true;  // the controller is disabled: it cannot reach our memory
 
-  log_page log_page_wanted{};  // what the log step asks for
-  std::uint32_t log_bytes = 0;
-  std::uint16_t log_status = 0;                  // how it was answered
-  std::array<std::byte, host_page_bytes> log{};  // out of the device's reach
+  admin_question question;
+  admin_reply answer;
+  std::array<std::byte, host_page_bytes> answer_data{};  // out of the device's reach
+  std::array<std::optional<command_id>, event_requests_max> event_requests;
+  std::uint32_t event_requests_allowed = 0;
+  std::uint8_t event_logs = 0;  // wanted, a bit for each `event_log`
+  bool rescan_wanted = false;   // the namespace may be another
 
   [[nodiscard]] iova address_of(const void* ours) const noexcept {
     return memory.memory().to_iova(static_cast<const std::byte*>(ours));

@@ -22,6 +22,7 @@ result<> learn_health(controller_data& data, std::uint64_t status) noexcept {
 
 constexpr std::array watch_table{
     step{"watch", step_limit::answer, start_read<reg::csts>, after_access<learn_health>},
+    step{"ask for events", step_limit::answer, request_events, done_at_once},
 };
 
 /// One command at a time, so no limit of aborts (ACL) is ever reached.
@@ -63,24 +64,28 @@ constexpr std::array abort_table{
     step{"abort a command", step_limit::answer, abort_late_command, until_late_command_ended},
 };
 
-result<> ask_log(controller_data& data) noexcept {
-  return start_admin(data, get_log_command(data.log_page_wanted, data.log_bytes,
-                                           data.address_of(data.admin_data.data())));
+result<> ask(controller_data& data) noexcept {
+  submission_entry command = data.question.command;
+  command.prp1 = raw(data.address_of(data.admin_data.data()));
+  return start_admin(data, command);
 }
 
-/// A log that the controller does not have is the asker's concern, not a controller that failed.
-result<bool> until_log_read(controller_data& data, instant) noexcept {
+/// What the controller refuses is the asker's concern, not a controller that failed.
+result<bool> until_answered(controller_data& data, instant) noexcept {
   const auto reply = take_admin(data);
   if (!reply) {
     return false;
   }
-  data.log_status = reply->status;
-  std::memcpy(data.log.data(), data.admin_data.data(), data.log_bytes);
+  data.answer = *reply;
+  std::memcpy(data.answer_data.data(), data.admin_data.data(), data.question.data_bytes);
+  if (data.question.command.opcode == static_cast<std::uint8_t>(admin_opcode::format_nvm)) {
+    data.rescan_wanted = true;
+  }
   return true;
 }
 
-constexpr std::array log_table{
-    step{"read log page", step_limit::admin, ask_log, until_log_read},
+constexpr std::array question_table{
+    step{"ask", step_limit::question, ask, until_answered},
 };
 
 }  // namespace
@@ -91,8 +96,8 @@ std::span<const step> watch_steps() noexcept {
 std::span<const step> abort_steps() noexcept {
   return abort_table;
 }
-std::span<const step> log_steps() noexcept {
-  return log_table;
+std::span<const step> question_steps() noexcept {
+  return question_table;
 }
 
 }  // namespace runnel::nvme

@@ -385,6 +385,12 @@ enum class error_event : std::uint8_t {
   diagnostic_failure = 2,
   internal_error = 3,
 };
+/// Information of a `notice` event.
+enum class notice_event : std::uint8_t { namespaces_changed = 0, firmware_activation = 1 };
+/// Asynchronous event configuration, and which of them a controller has (OAES). @spec figure 326
+inline constexpr std::uint32_t events_health_all = 0x1f;
+inline constexpr std::uint32_t events_namespaces = 1U << 8U;
+inline constexpr std::uint32_t events_firmware = 1U << 9U;
 [[nodiscard]] constexpr std::uint32_t event_answer(event_type type, std::uint8_t information,
                                                    log_page page) noexcept {
   return static_cast<std::uint32_t>(type) | std::uint32_t{information} << 8U |

@@ -26,16 +26,12 @@ inline constexpr std::uint32_t effect_of_controller = 1U << 21U;
 
 // identify_controller::lpa
 inline constexpr std::uint8_t lpa_supported_pages = 1U << 5U;
-// identify_controller::oaes, and dword 11 of asynchronous event configuration
-inline constexpr std::uint32_t notice_namespace_changed = 1U << 8U;
-inline constexpr std::uint32_t event_critical_warnings = 0xffU;
 
 // health_log::critical_warning
 inline constexpr std::uint8_t critical_temperature = 1U << 1U;
 
-/// Information of a `health` event, and of a `notice`.
+/// Information of a `health` event.
 inline constexpr std::uint8_t health_event_temperature = 1;
-inline constexpr std::uint8_t notice_event_namespace = 0;
 
 // Abort: submission queue in dword 10 bits 15:0, command id in 31:16; dword 0 of the answer:
 inline constexpr std::uint32_t abort_not_done = 1U << 0U;

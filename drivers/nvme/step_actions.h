@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "drivers/nvme/controller_data.h"
 #include "drivers/nvme/steps.h"
@@ -129,6 +130,23 @@ inline result<bool> after_map(controller_data& data, instant) noexcept {
   }
   return true;
 }
+
+inline result<bool> done_at_once(controller_data&, instant) noexcept {
+  return true;
+}
+
+/// Out of the device's reach.
+template <class Data>
+void copy_admin_data(const controller_data& data, Data& out) noexcept {
+  static_assert(sizeof(Data) <= host_page_bytes);
+  std::memcpy(&out, data.admin_data.data(), sizeof out);
+}
+
+// Events that the device reports by itself: which ones, and requests for it to answer when there
+// is one; as many as are missing are sent.
+result<> configure_events(controller_data& data) noexcept;
+result<bool> until_events_configured(controller_data& data, instant now) noexcept;
+result<> request_events(controller_data& data) noexcept;
 
 /// Judges CAP by what was wished for.
 result<> learn_capabilities(controller_data& data, std::uint64_t value) noexcept;

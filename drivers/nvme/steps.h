@@ -15,6 +15,7 @@ namespace runnel::nvme {
 enum class step_limit : std::uint8_t {
   answer,    // options.answer_limit
   admin,     // options.admin_limit
+  question,  // question.limit
   ready,     // the device: CAP.TO or CRTO, up to device_limit_max
   shutdown,  // the device: RTD3E, up to device_limit_max
 };
@@ -34,10 +35,15 @@ struct step {
 [[nodiscard]] std::span<const step> enable_steps() noexcept;
 [[nodiscard]] std::span<const step> watch_steps() noexcept;     // is a running controller well?
 [[nodiscard]] std::span<const step> abort_steps() noexcept;     // ends what is over its time
-[[nodiscard]] std::span<const step> log_steps() noexcept;       // a log page into admin_data
+[[nodiscard]] std::span<const step> question_steps() noexcept;  // what a user wants to know
+[[nodiscard]] std::span<const step> event_steps() noexcept;     // more of what it reported
+[[nodiscard]] std::span<const step> rescan_steps() noexcept;    // what the namespace is now
 [[nodiscard]] std::span<const step> shutdown_steps() noexcept;  // to a controller that is off
 // The shortest way there, for a controller that failed: it shall reach no memory of ours.
 [[nodiscard]] std::span<const step> retire_steps() noexcept;
+
+/// Takes in what the device has reported by itself.
+void take_events(controller_data& data) noexcept;
 
 [[nodiscard]] nanoseconds limit_of(const step& which, const controller_data& data) noexcept;
 

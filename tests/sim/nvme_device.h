@@ -42,6 +42,8 @@ struct nvme_device_options {
   std::uint32_t page_shift_min = 0;  // CAP.MPSMIN
   bool volatile_cache = false;
   std::uint16_t oncs = 0;
+  std::uint8_t aerl = 3;
+  std::uint32_t oaes = 0;
   nvme::identify_command_set limits{};
   std::vector<std::uint32_t> namespaces = {1};
 };
@@ -55,7 +57,8 @@ struct nvme_faults {
   bool hold_io = false;                          // fetch I/O commands, complete none
   std::optional<std::size_t> admin_answers_max;  // later admin commands are not answered
   std::set<nvme::admin_opcode> unanswered;       // admin commands that are carried out in silence
-  bool aborts_nothing = false;                   // an abort finds no command
+  bool refuse_event_requests = false;
+  bool aborts_nothing = false;  // an abort finds no command
   std::map<nvme::admin_opcode, nvme::status_code> admin_status;
   std::map<nvme::identify_cns, nvme::status_code> identify_status;
   nvme::status_code io_status = nvme::status_code::success;
@@ -74,6 +77,13 @@ class nvme_device {
   std::size_t admin_answers = 0;
   std::size_t enables = 0;
   std::size_t aborts = 0;
+  std::map<std::uint32_t, std::uint32_t> features;
+  std::vector<std::uint16_t> event_requests;  // their command ids
+  std::size_t refused_event_requests = 0;
+  std::vector<nvme::log_page> logs_read;  // without keeping their events
+  nvme::namespace_list changed_namespaces{};
+  std::uint8_t critical_warning = 0;
+  std::optional<nvme::submission_entry> format;  // the last command that formatted
   std::vector<const region*> maps;
 
   // What the driver does.
@@ -184,6 +194,16 @@ class nvme_device {
     completion_[id] = {.base = raw(cq), .entries = cq_entries};
     csts_ |= nvme::csts_ready;
   }
+  /// Answers a request for events. False: there is none.
+  bool report(nvme::event_type type, std::uint8_t information, nvme::log_page page) {
+    if (event_requests.empty()) {
+      return false;
+    }
+    complete(0, event_requests.front(), nvme::status_code::success,
+             nvme::event_answer(type, information, page));
+    event_requests.erase(event_requests.begin());
+    return true;
+  }
   [[nodiscard]] std::size_t queue_count() const { return submission_.size(); }
   void fail() { csts_ |= nvme::csts_fatal; }
 
@@ -226,6 +246,7 @@ class nvme_device {
     const bool enabled = (value & nvme::cc_enable) != 0;
     if (enabled && !was_enabled) {
       ++enables;
+      event_requests.clear();
       submission_.clear();
       completion_.clear();
       submission_[0] = {.base = asq_, .entries = (aqa_ & 0xfffU) + 1};
@@ -247,6 +268,11 @@ class nvme_device {
 
   /// False: queues were made or deleted.
   bool admin(const nvme::submission_entry& entry) {
+    if (static_cast<nvme::admin_opcode>(entry.opcode) == nvme::admin_opcode::async_event_request &&
+        event_requests.size() <= options.aerl && !faults.refuse_event_requests) {
+      event_requests.push_back(entry.command_id);
+      return true;
+    }
     if (faults.admin_answers_max && admin_answers >= *faults.admin_answers_max) {
       return true;
     }
@@ -273,7 +299,18 @@ class nvme_device {
       case nvme::admin_opcode::identify:
         return identify(entry);
       case nvme::admin_opcode::set_features:
-        value = nvme::number_of_queues(options.queues, options.queues);
+        if (static_cast<nvme::feature>(id) == nvme::feature::number_of_queues) {
+          value = nvme::number_of_queues(options.queues, options.queues);
+        } else {
+          features[entry.cdw10] = entry.cdw11;
+        }
+        return nvme::status_code::success;
+      case nvme::admin_opcode::get_features:
+        value = features[entry.cdw10];
+        return nvme::status_code::success;
+      case nvme::admin_opcode::format_nvm:
+        format = entry;
+        std::ranges::fill(disk, std::byte{0});
         return nvme::status_code::success;
       case nvme::admin_opcode::create_io_cq:
         completion_[id] = {.base = entry.prp1, .entries = entries};
@@ -292,6 +329,9 @@ class nvme_device {
       case nvme::admin_opcode::abort:
         value = abort(id, static_cast<std::uint16_t>(entry.cdw10 >> 16U)) ? 0 : 1;
         return nvme::status_code::success;
+      case nvme::admin_opcode::async_event_request:
+        ++refused_event_requests;
+        return nvme::status_code::aer_limit_exceeded;
       default:
         return nvme::status_code::invalid_opcode;
     }
@@ -310,13 +350,23 @@ class nvme_device {
   }
 
   nvme::status_code get_log(const nvme::submission_entry& entry) {
-    if (static_cast<nvme::log_page>(entry.cdw10 & 0xffU) != nvme::log_page::health_information) {
+    const auto page = static_cast<nvme::log_page>(entry.cdw10 & 0xffU);
+    if ((entry.cdw10 & nvme::log_retain_event) == 0) {
+      logs_read.push_back(page);
+    }
+    std::array<std::byte, 4096> log{};
+    if (page == nvme::log_page::health_information) {
+      nvme::health_log health{};
+      health.available_spare = 100;
+      health.critical_warning = critical_warning;
+      std::memcpy(log.data(), &health, sizeof health);
+    } else if (page == nvme::log_page::changed_namespaces) {
+      std::memcpy(log.data(), changed_namespaces.data(), log.size());
+    } else if (page == nvme::log_page::device_self_test) {
       return nvme::status_code::invalid_log_page;
     }
-    nvme::health_log log{};
-    log.available_spare = 100;
-    const std::size_t bytes = std::min<std::size_t>(((entry.cdw10 >> 16U) + 1) * 4, sizeof log);
-    std::memcpy(at(entry.prp1, bytes), &log, bytes);
+    const std::size_t bytes = std::min<std::size_t>(((entry.cdw10 >> 16U) + 1) * 4, log.size());
+    std::memcpy(at(entry.prp1, bytes), log.data(), bytes);
     return nvme::status_code::success;
   }
 
@@ -338,6 +388,8 @@ class nvme_device {
       data.sqes = 0x66;
       data.cqes = 0x44;
       data.oncs = options.oncs;
+      data.aerl = options.aerl;
+      data.oaes = options.oaes;
       data.vwc = options.volatile_cache ? nvme::vwc_present : 0;
       std::memcpy(out, &data, sizeof data);
     } else if (cns == nvme::identify_cns::controller_command_set) {
