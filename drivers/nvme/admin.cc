@@ -135,6 +135,13 @@ submission_entry delete_sq_command(queue_id queue) {
   return entry;
 }
 
+submission_entry doorbell_buffer_command(iova shadows, iova event_indices) {
+  submission_entry entry = command(admin_opcode::doorbell_buffer_config);
+  entry.prp1 = raw(shadows);
+  entry.prp2 = raw(event_indices);
+  return entry;
+}
+
 submission_entry abort_command(queue_id queue, command_id which) {
   submission_entry entry = command(admin_opcode::abort);
   entry.cdw10 = raw(queue) | std::uint32_t{raw(which)} << 16U;

@@ -63,6 +63,8 @@ class admin_queue {
 [[nodiscard]] submission_entry create_sq_command(queue_id queue, std::uint32_t entries, iova ring);
 [[nodiscard]] submission_entry delete_cq_command(queue_id queue);
 [[nodiscard]] submission_entry delete_sq_command(queue_id queue);
+/// @param shadows, event_indices  a page each
+[[nodiscard]] submission_entry doorbell_buffer_command(iova shadows, iova event_indices);
 [[nodiscard]] submission_entry abort_command(queue_id queue, command_id which);
 /// @param bytes  a multiple of 4, from 4 to one page
 [[nodiscard]] submission_entry get_log_command(log_page page, std::uint32_t bytes, iova data);

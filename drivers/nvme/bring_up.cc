@@ -62,7 +62,7 @@ result<std::span<std::byte>> take_pages(controller_data& data, std::size_t bytes
 }
 
 result<> take_admin_memory(controller_data& data) {
-  const auto pages = take_pages(data, 3 * host_page_bytes);
+  const auto pages = take_pages(data, 5 * host_page_bytes);
   if (!pages) {
     return std::unexpected{pages.error()};
   }
@@ -72,7 +72,9 @@ result<> take_admin_memory(controller_data& data) {
   data.admin_memory = *pages;
   data.admin_submission = as_entries<submission_entry>(pages->first(sq_bytes));
   data.admin_completion = as_entries<completion_entry>(pages->subspan(host_page_bytes, cq_bytes));
-  data.admin_data = pages->subspan(std::size_t{2} * host_page_bytes);
+  data.admin_data = pages->subspan(std::size_t{2} * host_page_bytes, host_page_bytes);
+  data.shadows = pages->subspan(std::size_t{3} * host_page_bytes, host_page_bytes);
+  data.event_indices = pages->subspan(std::size_t{4} * host_page_bytes, host_page_bytes);
   return {};
 }
 
@@ -272,6 +274,44 @@ result<> learn_queue_count(controller_data& data, std::uint32_t granted) noexcep
   return {};
 }
 
+/// Queues that exist have theirs, or none: only the first bring-up decides.
+bool wants_shadow_doorbells(const controller_data& data) noexcept {
+  if (!data.queues.empty()) {
+    return data.shadows_used;
+  }
+  const std::uint64_t end =
+      sq_doorbell_offset(data.options.queue_count + 1, data.caps.doorbell_stride_bytes());
+  return data.options.shadow_doorbells &&
+         (data.controller_identity.oacs & oacs_doorbell_buffer) != 0 &&
+         end - static_cast<std::uint64_t>(reg::doorbells) <= data.shadows.size();
+}
+
+result<> share_doorbells(controller_data& data) noexcept {
+  data.shadows_used = wants_shadow_doorbells(data);
+  if (!data.shadows_used) {
+    return {};
+  }
+  std::ranges::fill(data.shadows, std::byte{0});
+  std::ranges::fill(data.event_indices, std::byte{0});
+  return start_admin(data, doorbell_buffer_command(data.address_of(data.shadows.data()),
+                                                   data.address_of(data.event_indices.data())));
+}
+
+result<bool> until_doorbells_shared(controller_data& data, instant) noexcept {
+  if (!data.admin_id) {
+    return true;
+  }
+  const auto reply = take_admin(data);
+  if (!reply) {
+    return false;
+  }
+  if (reply->status != 0 && !data.queues.empty()) {
+    return fail(errc::bad_status, reply->status);
+  }
+  data.shadows_used = reply->status == 0;
+  return true;
+}
+
 result<io_queue> make_io_queue(controller_data& data, std::uint16_t id) {
   const std::size_t sq_bytes = data.submission_entries() * sizeof(submission_entry);
   const std::size_t cq_bytes = data.completion_entries() * sizeof(completion_entry);
@@ -375,6 +415,7 @@ constexpr std::array enable_table{
          after_admin<learn_namespace>},
     step{"read namespace names", step_limit::admin, start_names, learn_names},
     step{"request queues", step_limit::admin, request_queues, after_admin<learn_queue_count>},
+    step{"share doorbells", step_limit::admin, share_doorbells, until_doorbells_shared},
     step{"create queues", step_limit::admin, create_queues, until_queues_created},
     step{"configure events", step_limit::admin, configure_events, until_events_configured},
     step{"ask for events", step_limit::answer, request_events, done_at_once},

@@ -18,6 +18,17 @@ doorbell controller_data::bell_at(std::uint64_t offset) const noexcept {
   return doorbell{&doorbells[at]};
 }
 
+doorbell controller_data::io_bell_at(std::uint64_t offset) const noexcept {
+  if (!shadows_used) {
+    return bell_at(offset);
+  }
+  const std::uint64_t at = offset - static_cast<std::uint64_t>(reg::doorbells);
+  CHECK(range_within(at, sizeof(std::uint32_t), shadows.size()));
+  return bell_at(offset).with(
+      {.value = reinterpret_cast<std::uint32_t*>(&shadows[at]),
+       .event_index = reinterpret_cast<const std::uint32_t*>(&event_indices[at])});
+}
+
 /// One slot stays empty in a full ring; the smallest queue still takes the largest request.
 std::uint32_t controller_data::submission_entries() const noexcept {
   return std::min(std::max(options.queue_depth, request_commands_max) + 1,
@@ -35,8 +46,8 @@ queue_pair_parts controller_data::parts_of(const io_queue& queue,
   const std::uint32_t id = raw(queue.id);
   const bool mapped = !doorbells.empty();
   return {
-      .submission = {queue.submission, bell_at(sq_doorbell_offset(id, stride))},
-      .completion = {queue.completion, bell_at(cq_doorbell_offset(id, stride)),
+      .submission = {queue.submission, io_bell_at(sq_doorbell_offset(id, stride))},
+      .completion = {queue.completion, io_bell_at(cq_doorbell_offset(id, stride)),
                      completion_entries() - submission_entries()},
       .list_memory = queue.lists,
       .list_address = address_of(queue.lists.data()),

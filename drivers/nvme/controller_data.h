@@ -25,6 +25,7 @@ struct controller_options {
   std::uint32_t queue_count = 1;
   std::uint32_t queue_depth = 128;
   doorbell_policy doorbells = doorbell_policy::eager;
+  bool shadow_doorbells = true;  // where the device has them
   // How long the device may take. A command that is over its time is aborted; when that does not
   // end it within `answer_limit`, or an admin command is over its own, the controller is reset.
   nanoseconds io_limit = std::chrono::seconds{30};      // of an I/O command, and a sixteenth more
@@ -89,10 +90,13 @@ struct controller_data {
   controller_events events;
 
   // Owned, taken from `memory` at the first bring-up.
-  std::span<std::byte> admin_memory;  // one piece, holding all three
+  std::span<std::byte> admin_memory;  // one piece, holding all that follow
   std::span<submission_entry> admin_submission;
   std::span<completion_entry> admin_completion;
-  std::span<std::byte> admin_data;  // one page for the data of one admin command
+  std::span<std::byte> admin_data;     // one page for the data of one admin command
+  std::span<std::byte> shadows;        // of doorbells, one page
+  std::span<std::byte> event_indices;  // one page, which the device writes
+  bool shadows_used = false;
   admin_queue admin;
   std::vector<io_queue> queues;
   std::span<std::byte> doorbells;  // mapped, from the admin queue's on; empty: posted
@@ -111,6 +115,8 @@ struct controller_data {
     return memory.memory().to_iova(static_cast<const std::byte*>(ours));
   }
   [[nodiscard]] doorbell bell_at(std::uint64_t offset) const noexcept;
+  /// The same of an I/O queue, with its shadow where they are used.
+  [[nodiscard]] doorbell io_bell_at(std::uint64_t offset) const noexcept;
   /// Entries of the submission queue of an I/O queue pair and of its completion queue.
   [[nodiscard]] std::uint32_t submission_entries() const noexcept;
   [[nodiscard]] std::uint32_t completion_entries() const noexcept;

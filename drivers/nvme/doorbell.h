@@ -10,8 +10,25 @@
 
 namespace runnel::nvme {
 
+/// Where a doorbell's value is left in memory, and where the device says which value it wants to be
+/// told of. @spec §5.8, annex B.5
+struct shadow_doorbell {
+  std::uint32_t* value = nullptr;              // null: there is none
+  const std::uint32_t* event_index = nullptr;  // the device's
+};
+
+/// Whether going from `before` to `now` passes what the device wants to be told of: the device is
+/// told once the value is beyond its event index. Values are below 65,536 and start again at 0 at
+/// the end of the ring.
+[[nodiscard]] constexpr bool passes_event_index(std::uint32_t event_index, std::uint32_t now,
+                                                std::uint32_t before) noexcept {
+  const auto beyond = static_cast<std::uint16_t>(now - event_index - 1);
+  return beyond < static_cast<std::uint16_t>(now - before);
+}
+
 /// One 32-bit word of BAR0 that tells the device how far a queue has come. Mapped into this process
-/// it is one store; where it cannot be mapped it is a posted message of the transport.
+/// it is one store; where it cannot be mapped it is a posted message of the transport. With a
+/// shadow the value is left in memory, and the word is for when the device wants to be told.
 /// @context the core of its queue; a trapped one: the core that advances the transport, too
 class doorbell {
  public:
@@ -22,9 +39,23 @@ class doorbell {
   doorbell(vfio::device_transport& transport, std::uint64_t offset) noexcept
       : transport_{&transport}, offset_{offset} {}
 
+  /// @param shadow  of this word, both zero as long as the device does not know the queue
+  [[nodiscard]] doorbell with(const shadow_doorbell& shadow) const noexcept {
+    doorbell shadowed = *this;
+    shadowed.shadow_ = shadow;
+    return shadowed;
+  }
+
   /// Publishes everything stored before. False: the transport has no room now, ring again later.
-  [[nodiscard]] bool ring(std::uint32_t value) const noexcept {
+  [[nodiscard]] bool ring(std::uint32_t value) noexcept {
     dma_wmb();  // pairs with the device reading queue entries after it has read the doorbell
+    return shadow_.value == nullptr ? store(value) : leave(value);
+  }
+  /// @pre the device forgot the queue
+  void rewind() noexcept { told_ = 0; }
+
+ private:
+  [[nodiscard]] bool store(std::uint32_t value) const noexcept {
     if (word_ != nullptr) [[likely]] {
       mmio_write(word_, value);
       return true;
@@ -32,7 +63,18 @@ class doorbell {
     return post(value);
   }
 
- private:
+  /// What was told is remembered here, for the device can write the shadow, too.
+  [[nodiscard]] bool leave(std::uint32_t value) noexcept {
+    write_once(*shadow_.value, value);
+    // pairs with the device, which writes the index and then reads the value: one sees the other
+    dma_mb();
+    if (passes_event_index(read_once(*shadow_.event_index), value, told_) && !store(value)) {
+      return false;
+    }
+    told_ = value;
+    return true;
+  }
+
   [[gnu::cold]] bool post(std::uint32_t value) const noexcept {
     if (transport_ == nullptr) {
       return true;
@@ -47,6 +89,9 @@ class doorbell {
   std::byte* word_ = nullptr;
   vfio::device_transport* transport_ = nullptr;
   std::uint64_t offset_ = 0;
+  shadow_doorbell shadow_;
+  std::uint32_t told_ =
+      0;  // with a shadow: the value up to which the device knows, or does not care
 };
 
 }  // namespace runnel::nvme

@@ -50,7 +50,10 @@ class submission_ring {
     }
   }
   /// Starts again at slot 0. @pre the device forgot the queue
-  void rewind() noexcept { tail_ = unpublished_ = 0; }
+  void rewind() noexcept {
+    tail_ = unpublished_ = 0;
+    bell_.rewind();
+  }
 
  private:
   submission_entry* entries_ = nullptr;
@@ -118,6 +121,7 @@ class completion_ring {
     std::fill_n(entries_, size_, completion_entry{});
     head_ = unpublished_ = 0;
     phase_ = completion_phase;
+    bell_.rewind();
   }
 
  private:

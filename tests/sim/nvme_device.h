@@ -23,46 +23,12 @@
 #include "mempool/base/checked.h"
 #include "mempool/base/units.h"
 #include "mempool/region.h"
+#include "tests/sim/nvme_device_options.h"
 
 // A small NVMe controller in memory for tests of the driver: registers, queues, a disk. It does
 // what it is told by `run`, and misbehaves as its `faults` say. Not hardened: the driver is the
 // subject.
 namespace runnel::sim {
-
-struct nvme_device_options {
-  std::uint32_t queue_entries = 1024;
-  std::uint32_t block_shift = 9;
-  std::uint64_t block_count = 4096;
-  std::uint8_t mdts = 5;  // 128 KiB
-  std::uint32_t queues = 8;
-  std::uint32_t doorbell_shift = 0;  // CAP.DSTRD
-  bool ready_modes = false;
-  std::uint16_t ready_timeout = 8;   // CRTO, in 500 ms
-  std::uint32_t shutdown_limit = 0;  // RTD3E, in microseconds
-  std::uint32_t page_shift_min = 0;  // CAP.MPSMIN
-  bool volatile_cache = false;
-  std::uint16_t oncs = 0;
-  std::uint8_t aerl = 3;
-  std::uint32_t oaes = 0;
-  nvme::identify_command_set limits{};
-  std::vector<std::uint32_t> namespaces = {1};
-};
-
-struct nvme_faults {
-  bool absent = false;  // every register reads as ones
-  bool never_ready = false;
-  bool never_disabled = false;
-  bool fatal_on_enable = false;
-  bool never_shut_down = false;
-  bool hold_io = false;                          // fetch I/O commands, complete none
-  std::optional<std::size_t> admin_answers_max;  // later admin commands are not answered
-  std::set<nvme::admin_opcode> unanswered;       // admin commands that are carried out in silence
-  bool refuse_event_requests = false;
-  bool aborts_nothing = false;  // an abort finds no command
-  std::map<nvme::admin_opcode, nvme::status_code> admin_status;
-  std::map<nvme::identify_cns, nvme::status_code> identify_status;
-  nvme::status_code io_status = nvme::status_code::success;
-};
 
 class nvme_device {
  public:
@@ -78,6 +44,7 @@ class nvme_device {
   std::size_t enables = 0;
   std::size_t aborts = 0;
   std::map<std::uint32_t, std::uint32_t> features;
+  std::uint32_t event_lag = 0;  // 0: it wants to be told of the next step; -1: it polls
   std::vector<std::uint16_t> event_requests;  // their command ids
   std::size_t refused_event_requests = 0;
   std::vector<nvme::log_page> logs_read;  // without keeping their events
@@ -139,7 +106,7 @@ class nvme_device {
   /// Fetches and carries out everything that is rung for.
   void run() {
     for (auto& [id, queue] : submission_) {
-      const std::uint32_t tail = bell(nvme::sq_doorbell_offset(id, stride()));
+      const std::uint32_t tail = told(id, nvme::sq_doorbell_offset(id, stride()));
       while ((csts_ & nvme::csts_ready) != 0 && submission_.contains(id) && queue.head != tail) {
         nvme::submission_entry entry;
         std::memcpy(&entry, at(queue.base + queue.head * sizeof entry, sizeof entry), sizeof entry);
@@ -171,7 +138,7 @@ class nvme_device {
   void complete(std::uint16_t queue, std::uint16_t command_id, nvme::status_code status,
                 std::uint32_t value = 0) {
     ring& cq = completion_.at(queue);
-    const std::uint32_t head = bell(nvme::cq_doorbell_offset(queue, stride()));
+    const std::uint32_t head = told(queue, nvme::cq_doorbell_offset(queue, stride()));
     const std::uint32_t next = cq.head + 1 == cq.entries ? 0 : cq.head + 1;
     overflows += next == head ? 1 : 0;
     const nvme::completion_entry entry{
@@ -221,6 +188,20 @@ class nvme_device {
         &doorbells_[offset - static_cast<std::uint64_t>(nvme::reg::doorbells)]);
   }
 
+  /// How far a queue has come. With shadows the device reads those, and says when it wants to be
+  /// told again.
+  std::uint32_t told(std::uint16_t queue, std::uint64_t offset) {
+    if (queue == 0 || !shadows_) {
+      return bell(offset);
+    }
+    const std::uint64_t word = offset - static_cast<std::uint64_t>(nvme::reg::doorbells);
+    std::uint32_t value = 0;
+    std::memcpy(&value, at(*shadows_ + word, sizeof value), sizeof value);
+    const std::uint32_t wanted = value + event_lag;
+    std::memcpy(at(event_indices_ + word, sizeof wanted), &wanted, sizeof wanted);
+    return value;
+  }
+
   [[nodiscard]] std::uint64_t capabilities() const {
     constexpr std::uint64_t timeout = 2;  // 1 s
     return (options.queue_entries - 1) | std::uint64_t{1} << 16U | timeout << 24U |
@@ -247,6 +228,7 @@ class nvme_device {
     if (enabled && !was_enabled) {
       ++enables;
       event_requests.clear();
+      shadows_.reset();
       submission_.clear();
       completion_.clear();
       submission_[0] = {.base = asq_, .entries = (aqa_ & 0xfffU) + 1};
@@ -329,6 +311,10 @@ class nvme_device {
       case nvme::admin_opcode::abort:
         value = abort(id, static_cast<std::uint16_t>(entry.cdw10 >> 16U)) ? 0 : 1;
         return nvme::status_code::success;
+      case nvme::admin_opcode::doorbell_buffer_config:
+        shadows_ = entry.prp1;
+        event_indices_ = entry.prp2;
+        return nvme::status_code::success;
       case nvme::admin_opcode::async_event_request:
         ++refused_event_requests;
         return nvme::status_code::aer_limit_exceeded;
@@ -389,6 +375,7 @@ class nvme_device {
       data.cqes = 0x44;
       data.oncs = options.oncs;
       data.aerl = options.aerl;
+      data.oacs = options.shadow_doorbells ? nvme::oacs_doorbell_buffer : 0;
       data.oaes = options.oaes;
       data.vwc = options.volatile_cache ? nvme::vwc_present : 0;
       std::memcpy(out, &data, sizeof data);
@@ -476,6 +463,8 @@ class nvme_device {
   alignas(4096) std::array<std::byte, 4096> doorbells_{};
   std::map<std::uint16_t, ring> submission_;
   std::map<std::uint16_t, ring> completion_;
+  std::optional<std::uint64_t> shadows_;
+  std::uint64_t event_indices_ = 0;
   std::uint32_t cc_ = 0;
   std::uint32_t csts_ = 0;
   std::uint32_t aqa_ = 0;
