@@ -58,6 +58,15 @@ result<> learn_version(controller_data& data, std::uint64_t value) noexcept {
   return {};
 }
 
+result<> read_pci_id(controller_data& data) noexcept {
+  return data.registers.read(vfio::pci_region::config, pci_id, 4);
+}
+
+result<> learn_pci_id(controller_data& data, std::uint64_t value) noexcept {
+  data.quirks = quirks_of(static_cast<std::uint32_t>(value));
+  return {};
+}
+
 result<> read_pci_command(controller_data& data) noexcept {
   return data.registers.read(vfio::pci_region::config, pci_command, 2);
 }
@@ -99,6 +108,7 @@ constexpr std::array attach_table{
     step{"read capabilities", step_limit::answer, start_read<reg::cap, 8>,
          after_access<learn_capabilities>},
     step{"read version", step_limit::answer, start_read<reg::vs>, after_access<learn_version>},
+    step{"read PCI id", step_limit::answer, read_pci_id, after_access<learn_pci_id>},
     step{"read PCI command", step_limit::answer, read_pci_command, after_access<learn_pci_command>},
     step{"enable bus mastering", step_limit::answer, enable_bus_mastering,
          after_access<learn_nothing>},

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <numeric>
 #include <string_view>
 
 #include "drivers/nvme/step_actions.h"
@@ -137,6 +138,9 @@ result<> refuse_change(controller_data& data, std::string_view what) noexcept {
 
 result<> learn_controller(controller_data& data, std::uint32_t) noexcept {
   copy_admin_data(data, data.controller_identity);
+  if (data.quirks.contains(quirk::no_write_zeroes)) {
+    data.controller_identity.oncs &= static_cast<std::uint16_t>(~oncs_write_zeroes);
+  }
   const auto bytes =
       parse_transfer_limit(data.controller_identity, host_page_bytes, command_bytes_ceiling);
   if (!bytes) {
@@ -177,9 +181,21 @@ result<bool> learn_command_set(controller_data& data, instant) noexcept {
   return true;
 }
 
-result<> learn_namespaces(controller_data& data, std::uint32_t) noexcept {
+result<> start_namespace_list(controller_data& data) noexcept {
+  return data.quirks.contains(quirk::no_namespace_list)
+             ? result<>{}
+             : start_identify<identify_cns::active_namespaces>(data);
+}
+
+/// Namespaces 1 to NN, as far as a list would say them.
+namespace_list all_namespaces(const controller_data& data) noexcept {
   namespace_list list{};
-  copy_admin_data(data, list);
+  const std::size_t count = std::min<std::size_t>(data.controller_identity.nn, list.size());
+  std::iota(list.begin(), list.begin() + static_cast<std::ptrdiff_t>(count), 1U);
+  return list;
+}
+
+result<> choose_namespace(controller_data& data, const namespace_list& list) noexcept {
   data.active_namespaces = parse_namespace_list(list);
   if (data.active_namespaces.empty()) {
     data.hint = "the controller has no active namespace";
@@ -194,6 +210,24 @@ result<> learn_namespaces(controller_data& data, std::uint32_t) noexcept {
     return fail(errc::not_found);
   }
   return {};
+}
+
+result<bool> learn_namespaces(controller_data& data, instant) noexcept {
+  namespace_list list{};
+  if (data.admin_id) {
+    const auto reply = take_admin(data);
+    if (!reply) {
+      return false;
+    }
+    if (reply->status != 0) {
+      return fail(errc::bad_status, reply->status);
+    }
+    copy_admin_data(data, list);
+  } else {
+    list = all_namespaces(data);
+  }
+  const auto chosen = choose_namespace(data, list);
+  return chosen ? result<bool>{true} : std::unexpected{chosen.error()};
 }
 
 result<> learn_namespace(controller_data& data, std::uint32_t) noexcept {
@@ -236,7 +270,7 @@ result<> learn_namespace(controller_data& data, std::uint32_t) noexcept {
 
 result<> start_names(controller_data& data) noexcept {
   data.names = {};
-  if (data.version < version(1, 3)) {
+  if (data.version < version(1, 3) || data.quirks.contains(quirk::no_descriptors)) {
     return {};
   }
   return start_identify<identify_cns::namespace_descriptors>(data);
@@ -409,8 +443,7 @@ constexpr std::array enable_table{
     step{"identify controller", step_limit::admin, start_identify<identify_cns::controller>,
          after_admin<learn_controller>},
     step{"identify command set", step_limit::admin, start_command_set, learn_command_set},
-    step{"list namespaces", step_limit::admin, start_identify<identify_cns::active_namespaces>,
-         after_admin<learn_namespaces>},
+    step{"list namespaces", step_limit::admin, start_namespace_list, learn_namespaces},
     step{"identify namespace", step_limit::admin, start_identify<identify_cns::namespace_nvm>,
          after_admin<learn_namespace>},
     step{"read namespace names", step_limit::admin, start_names, learn_names},

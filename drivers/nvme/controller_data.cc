@@ -106,7 +106,8 @@ nanoseconds limit_of(const step& which, const controller_data& data) noexcept {
       return data.question.limit;
     case step_limit::ready:
       return std::min<nanoseconds>(std::chrono::milliseconds{data.ready_timeout_ms},
-                                   device_limit_max);
+                                   device_limit_max) +
+             data.status_delay();
     case step_limit::shutdown:
       return std::max(
           data.options.answer_limit,

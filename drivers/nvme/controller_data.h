@@ -12,6 +12,7 @@
 #include "drivers/nvme/admin.h"
 #include "drivers/nvme/events.h"
 #include "drivers/nvme/queue_pair.h"
+#include "drivers/nvme/quirks.h"
 #include "drivers/nvme/registers.h"
 #include "drivers/vfio/domain.h"
 #include "drivers/vfio/transport.h"
@@ -76,6 +77,7 @@ struct controller_data {
   capabilities caps;
   std::uint32_t version = 0;
   std::uint32_t ready_timeout_ms = 0;
+  quirk_set quirks;
   std::uint16_t pci_command = 0;
   std::uint32_t configuration = 0;  // CC as it was before the step that changes it
   identify_controller controller_identity{};
@@ -113,6 +115,10 @@ struct controller_data {
 
   [[nodiscard]] iova address_of(const void* ours) const noexcept {
     return memory.memory().to_iova(static_cast<const std::byte*>(ours));
+  }
+  /// From a change of CC to when CSTS may be read.
+  [[nodiscard]] nanoseconds status_delay() const noexcept {
+    return quirks.contains(quirk::late_status) ? late_status_delay : nanoseconds{0};
   }
   [[nodiscard]] doorbell bell_at(std::uint64_t offset) const noexcept;
   /// The same of an I/O queue, with its shadow where they are used.

@@ -89,9 +89,9 @@ TEST(controller, EveryStepThatIsNotAnsweredTimesOutUnderItsOwnName) {
     ASSERT_LT(answers, 100U);
   }
   EXPECT_EQ(names, (std::vector<std::string>{
-                       "map memory", "read capabilities", "read version", "read PCI command",
-                       "enable bus mastering", "read configuration", "wait for disable",
-                       "size admin queues", "place admin submission queue",
+                       "map memory", "read capabilities", "read version", "read PCI id",
+                       "read PCI command", "enable bus mastering", "read configuration",
+                       "wait for disable", "size admin queues", "place admin submission queue",
                        "place admin completion queue", "configure", "read capabilities again",
                        "read ready timeout", "enable", "wait for ready"}));
 }

@@ -11,6 +11,7 @@
 namespace runnel::nvme {
 
 /// Offsets in the configuration space of a PCI function. @spec PCI Local Bus 3.0 §6.1
+inline constexpr std::uint64_t pci_id = 0x00;       // vendor, device: 2 bytes each
 inline constexpr std::uint64_t pci_command = 0x04;  // 2 bytes
 inline constexpr std::uint16_t pci_command_memory = 1U << 1U;
 inline constexpr std::uint16_t pci_command_bus_master = 1U << 2U;

@@ -90,6 +90,9 @@ inline result<> start_poll(controller_data& data) noexcept {
 template <std::uint32_t Mask, std::uint32_t Wanted, bool FatalEnds>
 result<bool> until_status(controller_data& data, instant now) noexcept {
   if (data.registers.idle()) {
+    if (data.poll_at == instant{}) {
+      data.poll_at = now + data.status_delay();
+    }
     if (now < data.poll_at) {
       return false;
     }

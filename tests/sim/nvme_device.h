@@ -43,6 +43,7 @@ class nvme_device {
   std::size_t admin_answers = 0;
   std::size_t enables = 0;
   std::size_t aborts = 0;
+  std::set<nvme::identify_cns> identified;
   std::map<std::uint32_t, std::uint32_t> features;
   std::uint32_t event_lag = 0;  // 0: it wants to be told of the next step; -1: it polls
   std::vector<std::uint16_t> event_requests;  // their command ids
@@ -358,6 +359,7 @@ class nvme_device {
 
   nvme::status_code identify(const nvme::submission_entry& entry) {
     const auto cns = static_cast<nvme::identify_cns>(entry.cdw10 & 0xffU);
+    identified.insert(cns);
     std::byte* out = at(entry.prp1, nvme::identify_bytes);
     std::memset(out, 0, nvme::identify_bytes);
     if (const auto fault = faults.identify_status.find(cns);
@@ -375,6 +377,7 @@ class nvme_device {
       data.cqes = 0x44;
       data.oncs = options.oncs;
       data.aerl = options.aerl;
+      data.nn = options.namespaces.empty() ? 0 : options.namespaces.back();
       data.oacs = options.shadow_doorbells ? nvme::oacs_doorbell_buffer : 0;
       data.oaes = options.oaes;
       data.vwc = options.volatile_cache ? nvme::vwc_present : 0;

@@ -36,6 +36,7 @@ class nvme_transport final : public vfio::device_transport, public vfio::iommu_d
   std::size_t operations = 0;
   std::size_t posts = 0;
   std::uint16_t pci_command = 0;
+  std::uint32_t pci_id = 0x1234'1b36;
 
   void disconnect() {
     state_ = vfio::transport_state::gone;
@@ -77,7 +78,7 @@ class nvme_transport final : public vfio::device_transport, public vfio::iommu_d
 
   [[nodiscard]] result<ticket> region_read(std::uint32_t index, std::uint64_t offset,
                                            std::uint32_t bytes) noexcept override {
-    return answer(index == 0 ? device_->read(offset, bytes) : pci_command);
+    return answer(index == 0 ? device_->read(offset, bytes) : offset == 0 ? pci_id : pci_command);
   }
   [[nodiscard]] result<ticket> region_write(std::uint32_t index, std::uint64_t offset,
                                             std::span<const std::byte> bytes) noexcept override {
