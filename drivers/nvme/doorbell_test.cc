@@ -125,6 +125,8 @@ TEST(doorbell, ShadowsAreSharedAgainAfterAReset) {
   write_blocks(on, 25);
   ASSERT_TRUE(on.subject->reset().has_value());
   ASSERT_TRUE(on.reach(controller_state::ready));
+  on.turn();
+  EXPECT_EQ(on.device.seen.size(), 25U) << "no command of before the reset is there any more";
   EXPECT_LE(write_blocks(on, 200), 20U);
   on.device.faults.admin_status[admin_opcode::doorbell_buffer_config] = status_code::invalid_field;
   ASSERT_TRUE(on.subject->reset().has_value());
