@@ -12,7 +12,7 @@ namespace runnel {
 class buffer_pool;
 
 /// One piece of device-reachable memory, owned. Goes home to its pool by itself.
-/// @context the core of its pool; moving and destroying never allocate
+/// @context one thread at a time, any; moving and destroying never allocate
 class buffer {
  public:
   buffer() noexcept = default;

@@ -1,5 +1,6 @@
 #include "mempool/pool.h"
 
+#include <algorithm>
 #include <bit>
 #include <string>
 
@@ -34,17 +35,54 @@ buffer_pool::buffer_pool(window& memory, std::span<std::byte> storage, const poo
       buffer_bytes_{options.buffer_bytes},
       stride_{align_up(options.buffer_bytes, options.alignment)},
       count_{options.count},
-      free_{std::make_unique<std::byte*[]>(options.count)} {
+      free_{std::make_unique<std::byte*[]>(options.count)},
+      next_{std::make_unique<std::uint32_t[]>(options.count)},
+      returned_{0} {
   poison(storage_);
-  for (std::size_t i = count_; i > 0; --i) {  // the first buffer ends up on top
-    free_[free_count_++] = storage_.data() + (i - 1) * stride_;
+  for (std::uint32_t i = 0; i < options.count; ++i) {
+    next_[i] = i + 1 < options.count ? i + 1 : none;
   }
 }
 
 buffer_pool::~buffer_pool() {
-  CHECK(free_count_ == count_);
+  CHECK(free_count() == count_);
   unpoison(storage_);
   window_.release(storage_);
+}
+
+std::size_t buffer_pool::free_count() const noexcept {
+  std::size_t count = free_count_;
+  // pairs with the release of whoever returned them: the links are there
+  for (std::uint32_t each = returned_.load(std::memory_order_acquire); each != none;
+       each = next_[each]) {
+    ++count;
+  }
+  return count;
+}
+
+void buffer_pool::put_from_elsewhere(std::byte* data) noexcept {
+  poison({data, buffer_bytes_});
+  const auto number =
+      static_cast<std::uint32_t>(static_cast<std::size_t>(data - storage_.data()) / stride_);
+  std::uint32_t top = returned_.load(std::memory_order_relaxed);
+  do {
+    next_[number] = top;
+    // pairs with the owner's acquire: the link, and our last use of the buffer, come first
+  } while (!returned_.compare_exchange_weak(top, number, std::memory_order_release,
+                                            std::memory_order_relaxed));
+}
+
+/// What others returned becomes free here, so that the lowest of a new pool ends up on top.
+void buffer_pool::take_home() noexcept {
+  CHECK(owner_ == nullptr || owner_ == __builtin_thread_pointer());
+  owner_ = __builtin_thread_pointer();
+  // pairs with the release of whoever returned them
+  std::uint32_t each = returned_.exchange(none, std::memory_order_acquire);
+  for (; each != none; each = next_[each]) {
+    CHECK(free_count_ < count_);
+    free_[free_count_++] = storage_.data() + std::size_t{each} * stride_;
+  }
+  std::ranges::reverse(std::span{free_.get(), free_count_});
 }
 
 }  // namespace runnel

@@ -1,10 +1,12 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 
+#include "mempool/base/bits.h"
 #include "mempool/base/check.h"
 #include "mempool/base/error.h"
 #include "mempool/base/poison.h"
@@ -19,9 +21,11 @@ struct pool_options {
   std::size_t alignment = 4096;  // power of two; buffers are spaced by a multiple of it
 };
 
-/// Buffers of one size for one core, last in first out so that the next one is warm in cache.
+/// Buffers of one size for one thread, last in first out so that the next one is warm in cache. It
+/// belongs to the thread that first takes a buffer. Buffers that end elsewhere gather aside, and
+/// come home when the owner has no other left.
 /// Free buffers are poisoned under AddressSanitizer: it cannot see DMA, but it sees the CPU.
-/// @context one core; `get` and the return of a buffer take a few cycles and never allocate
+/// @context `get`: the owner; the return of a buffer: any thread. A few cycles, no allocation
 class buffer_pool {
  public:
   /// Carves the memory from `memory`. @error no_memory, with the bytes that would be needed
@@ -35,7 +39,8 @@ class buffer_pool {
   /// An empty (false) buffer when none is free. Its content is whatever it last held.
   [[nodiscard]] buffer get() noexcept;
 
-  [[nodiscard]] std::size_t free_count() const noexcept { return free_count_; }
+  /// @context the owner; what another thread returns meanwhile may be missing
+  [[nodiscard]] std::size_t free_count() const noexcept;
   [[nodiscard]] std::size_t count() const noexcept { return count_; }
   [[nodiscard]] std::size_t buffer_bytes() const noexcept { return buffer_bytes_; }
   [[nodiscard]] const region& memory() const noexcept { return window_.memory(); }
@@ -43,7 +48,11 @@ class buffer_pool {
  private:
   friend class buffer;
   buffer_pool(window& memory, std::span<std::byte> storage, const pool_options& options);
+  static constexpr std::uint32_t none = ~std::uint32_t{0};
+
   void put(std::byte* data) noexcept;
+  void put_from_elsewhere(std::byte* data) noexcept;
+  void take_home() noexcept;
 
   window& window_;
   std::span<std::byte> storage_;
@@ -52,11 +61,20 @@ class buffer_pool {
   std::size_t count_;
   std::unique_ptr<std::byte*[]> free_;  // stack of free buffers, top at free_count_ - 1
   std::size_t free_count_ = 0;
+  const void* owner_ = nullptr;  // the thread, by its thread pointer; null: nobody took one yet
+
+  // Returned by other threads: a stack of buffer numbers, pushed by anyone, taken as a whole by the
+  // owner. Links are not kept in the buffers, where a device could write.
+  std::unique_ptr<std::uint32_t[]> next_;
+  alignas(cache_line_bytes) std::atomic<std::uint32_t> returned_;
 };
 
 inline buffer buffer_pool::get() noexcept {
-  if (free_count_ == 0) {
-    return {};
+  if (free_count_ == 0) [[unlikely]] {
+    take_home();
+    if (free_count_ == 0) {
+      return {};
+    }
   }
   const std::span<std::byte> data{free_[--free_count_], buffer_bytes_};
   unpoison(data);
@@ -64,6 +82,10 @@ inline buffer buffer_pool::get() noexcept {
 }
 
 inline void buffer_pool::put(std::byte* data) noexcept {
+  if (owner_ != __builtin_thread_pointer()) [[unlikely]] {
+    put_from_elsewhere(data);
+    return;
+  }
   CHECK(free_count_ < count_);
   poison({data, buffer_bytes_});
   free_[free_count_++] = data;

@@ -5,11 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <memory>
 #include <set>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "mempool/base/bits.h"
+#include "mempool/ring/mpmc_ring.h"
 
 namespace runnel {
 namespace {
@@ -65,6 +68,49 @@ TEST_F(Pool, TheBufferUsedLastIsHandedOutFirst) {
   other = {};
   one = {};
   EXPECT_EQ(pool->get().data(), warm);
+}
+
+TEST_F(Pool, ABufferThatEndsOnAnotherThreadComesHomeWhenItIsNeeded) {
+  auto pool = make({.buffer_bytes = 64, .count = 4, .alignment = 64});
+  std::vector<buffer> held;
+  for (int i = 0; i < 4; ++i) {
+    held.push_back(pool->get());
+  }
+  std::set<std::byte*> away{held[1].data(), held[3].data()};
+  std::thread{[one = std::move(held[1]), other = std::move(held[3])] {}}.join();
+  EXPECT_EQ(pool->free_count(), 2U);
+  const buffer first = pool->get();
+  const buffer second = pool->get();
+  EXPECT_EQ(away, (std::set<std::byte*>{first.data(), second.data()}));
+  EXPECT_FALSE(pool->get());
+}
+
+TEST_F(Pool, TwoThreadsThatPassBuffersOnLoseNone) {
+  constexpr int rounds = 50'000;
+  auto pool = make({.buffer_bytes = 64, .count = 32, .alignment = 64});
+  mpmc_ring<buffer*> handed{64};
+  std::thread elsewhere{[&] {
+    for (int taken = 0; taken < rounds;) {
+      if (const auto one = handed.try_pop()) {
+        delete *one;
+        ++taken;
+      } else {
+        std::this_thread::yield();
+      }
+    }
+  }};
+  for (int given = 0; given < rounds;) {
+    buffer one = pool->get();
+    if (!one) {
+      std::this_thread::yield();
+      continue;
+    }
+    std::memset(one.data(), given, one.size());
+    ASSERT_TRUE(handed.try_push(std::make_unique<buffer>(std::move(one)).release()));
+    ++given;
+  }
+  elsewhere.join();
+  EXPECT_EQ(pool->free_count(), 32U);
 }
 
 TEST_F(Pool, MovedFromBuffersOwnNothing) {
