@@ -65,7 +65,8 @@ outcome<> engine::start_cores(const engine_options& options) {
     reactor_options wanted;
     wanted.core = core;
     wanted.frame_arena_bytes = options.frame_arena_bytes;
-    cores_.push_back(std::make_unique<core_state>(*clock_, std::move(*world), wanted));
+    cores_.push_back(std::make_unique<core_state>(*clock_, std::move(*world), wanted, cores_.size(),
+                                                  options.cores.size()));
     auto thread = pinned_thread::start(core, options.name + "/" + std::to_string(raw(core)),
                                        run_reactor, &cores_.back()->loop);
     if (!thread) {

@@ -18,6 +18,8 @@
 #include "runtime/gate.h"
 #include "runtime/io/address.h"
 #include "runtime/io/device.h"
+#include "runtime/mailbox.h"
+#include "runtime/on.h"
 #include "runtime/reactor.h"
 #include "runtime/task.h"
 #include "runtime/thread.h"
@@ -47,10 +49,6 @@ struct root_state {
   std::optional<T> value;
   std::binary_semaphore ended{0};
 };
-struct nothing {};
-
-template <class T>
-using stored = std::conditional_t<std::is_void_v<T>, nothing, T>;
 
 }  // namespace detail
 
@@ -107,7 +105,8 @@ class engine {
   [[nodiscard]] window& memory() noexcept { return memory_; }
   [[nodiscard]] const clock_source& clock() const noexcept { return *clock_; }
   [[nodiscard]] std::size_t core_count() const noexcept { return cores_.size(); }
-  /// The reactor of the `index`th core of the options. Only its `post` may be called from here.
+  /// The reactor of the `index`th core of the options. From here only its `post` may be called;
+  /// tasks of other cores go there by `co_await on(engine.core(index), f)`.
   [[nodiscard]] reactor& core(std::size_t index) noexcept { return cores_[index]->loop; }
 
   /// Opens a block device with one queue on each core. The engine owns it; it lives as long.
@@ -148,11 +147,15 @@ class engine {
  private:
   struct core_state {
     core_state(const clock_source& clock, std::unique_ptr<waiter> world,
-               const reactor_options& options)
-        : loop{clock, std::move(world), options}, tasks{loop}, closers{loop} {}
+               const reactor_options& options, std::size_t index, std::size_t count)
+        : loop{clock, std::move(world), options},
+          tasks{loop},
+          closers{loop},
+          mail{loop, tasks, index, count} {}
     reactor loop;
     gate tasks;
     gate closers;  // of the tasks that close `tasks`
+    mailbox mail;
   };
 
   engine(const engine_options& options, window memory);

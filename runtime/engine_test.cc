@@ -266,7 +266,7 @@ TEST(Engine, EnginesThatComeAndGoLeaveNothing) {
   EXPECT_EQ(entries_in("/proc/self/fd"), fds);
   EXPECT_EQ(entries_in("/proc/self/task"), threads);
   if (!poison_is_seen) {  // AddressSanitizer's quarantine grows by design
-    EXPECT_LE(mapped_kilobytes(), kilobytes + 1024);
+    EXPECT_LE(mapped_kilobytes(), kilobytes + 4096);  // a leak shows 25 times
   }
 }
 

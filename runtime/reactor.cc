@@ -1,6 +1,7 @@
 #include "runtime/reactor.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "mempool/base/check.h"
@@ -44,8 +45,6 @@ reactor::reactor(const clock_source& clock, std::unique_ptr<waiter> world,
            },
            this, -1, "file descriptors"} {
   cancelled_gates_.reserve(16);
-  posts_.reserve(posts_max);
-  posts_running_.reserve(posts_max);
 }
 
 reactor::~reactor() {
@@ -80,14 +79,9 @@ void reactor::request_stop() noexcept {
   world_->interrupt();
 }
 
-result<> reactor::post(function f, void* context) {
-  {
-    const std::lock_guard guard{posts_mutex_};
-    if (posts_.size() == posts_max) {
-      return fail(errc::queue_full);
-    }
-    posts_.push_back({f, context});
-    posted_.store(true, std::memory_order_relaxed);  // the mutex orders the call itself
+result<> reactor::post(function f, void* context) noexcept {
+  if (!inlet_.try_push({f, context})) {
+    return fail(errc::queue_full);
   }
   world_->interrupt();
   return {};
@@ -211,19 +205,16 @@ void reactor::stamp() noexcept {
 }
 
 bool reactor::run_posts() noexcept {
-  if (!posted_.load(std::memory_order_relaxed)) {
-    return false;
+  std::size_t count = 0;
+  while (count < posts_max && !inlet_.maybe_empty()) {
+    const std::optional<call> next = inlet_.try_pop();
+    if (!next) {
+      break;
+    }
+    next->f(next->context);
+    ++count;
   }
-  {
-    const std::lock_guard guard{posts_mutex_};
-    posts_.swap(posts_running_);
-    posted_.store(false, std::memory_order_relaxed);
-  }
-  for (const call& each : posts_running_) {
-    each.f(each.context);
-  }
-  posts_running_.clear();
-  return true;
+  return count != 0;
 }
 
 /// Repeated every turn until a cancelled gate is empty: that also catches tasks that were running

@@ -5,13 +5,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "mempool/base/bits.h"
 #include "mempool/base/clock.h"
 #include "mempool/base/error.h"
 #include "mempool/base/units.h"
+#include "mempool/ring/mpmc_ring.h"
 #include "runtime/frame_slab.h"
 #include "runtime/promise.h"
 #include "runtime/timer_wheel.h"
@@ -19,6 +19,8 @@
 #include "runtime/waiter.h"
 
 namespace runnel {
+
+class mailbox;
 
 /// Something polled once per turn.
 struct source {
@@ -111,14 +113,18 @@ class reactor final {
   void request_stop() noexcept;
   /// Has `f(context)` called on this core within a few turns.
   /// @error queue_full: `posts_max` calls are waiting
-  /// @context any thread; takes a lock
-  [[nodiscard]] result<> post(function f, void* context);
+  /// @context any thread, signal handlers too
+  [[nodiscard]] result<> post(function f, void* context) noexcept;
 
   /// The stamp of this turn: at most a few hundred nanoseconds old.
   [[nodiscard]] instant now() const noexcept { return now_; }
   [[nodiscard]] core_id core() const noexcept { return options_.core; }
   [[nodiscard]] const reactor_stats& stats() const noexcept { return stats_; }
   [[nodiscard]] const frame_slab& frames() const noexcept { return frames_; }
+
+  /// Where this core talks to the others of its engine; null when it is alone.
+  [[nodiscard]] mailbox* mail() const noexcept { return mail_; }
+  void set_mail(mailbox* mine) noexcept { mail_ = mine; }
 
   /// Waits. @error cancelled
   [[nodiscard]] timed_wait sleep_until(instant deadline) noexcept {
@@ -205,7 +211,6 @@ class reactor final {
   bool polling_ = false;         // inside poll_sources
   bool served_fd_ = false;       // some descriptor had something to read
   bool source_removed_ = false;  // while polling: its place is closed up afterwards
-  std::atomic<bool> posted_{false};
   std::atomic<bool> stop_{false};
   const clock_source& clock_;
   timer_wheel timers_;
@@ -223,6 +228,7 @@ class reactor final {
 
   std::array<const char*, sources_max> source_names_{};
   reactor_options options_;
+  mailbox* mail_ = nullptr;
   std::unique_ptr<waiter> world_;
   frame_slab frames_;
   intrusive_list<timed_wait, waits_tag> waits_;
@@ -233,9 +239,7 @@ class reactor final {
   std::array<void*, 16> readable_{};  // services, while they are being served
   service fds_;                       // looks at the world now and then, while fds are watched
 
-  std::mutex posts_mutex_;
-  std::vector<call> posts_;
-  std::vector<call> posts_running_;
+  mpmc_ring<call> inlet_{posts_max};  // what other threads posted
 };
 
 namespace detail {

@@ -1,0 +1,128 @@
+#include "runtime/mailbox.h"
+
+#include <bit>
+#include <optional>
+#include <span>
+#include <utility>
+
+#include "mempool/base/check.h"
+#include "runtime/gate.h"
+
+namespace runnel {
+
+mailbox::mailbox(reactor& core, gate& visitors, std::size_t index, std::size_t count)
+    : core_{core},
+      visitors_{visitors},
+      index_{index},
+      outgoing_(count),
+      incoming_{std::make_unique<std::atomic<lane*>[]>(count)} {
+  CHECK(index < count && count <= cores_max);
+  core_.add_source(
+      {[](void* self) noexcept { return static_cast<mailbox*>(self)->poll(); }, this, "mailbox"});
+  core_.set_mail(this);
+}
+
+mailbox::~mailbox() {
+  CHECK(waiting_count_ == 0);
+  core_.set_mail(nullptr);
+  core_.remove_source(this);
+}
+
+mailbox::outgoing::outgoing(mailbox& sender, mailbox& receiver) noexcept
+    : from{sender},
+      to{receiver},
+      at_end_of_turn{[](void* self) noexcept { static_cast<outgoing*>(self)->publish(); }, this} {}
+
+/// The first use makes the lane, and shows it to the receiver before the first dirty bit.
+mailbox::outgoing& mailbox::way_to(mailbox& to) {
+  CHECK(to.outgoing_.size() == outgoing_.size());  // of one engine
+  std::unique_ptr<outgoing>& way = outgoing_[to.index_];
+  if (way == nullptr) {
+    way = std::make_unique<outgoing>(*this, to);
+    to.incoming_[index_].store(&way->road, std::memory_order_relaxed);  // published by the bit
+  }
+  return *way;
+}
+
+bool mailbox::outgoing::stage(const message& what) noexcept {
+  std::span<message> slots = road.in.reserve(staged + 1);
+  if (slots.size() <= staged && staged != 0) {  // the storage wraps here, or the lane is full
+    publish();
+    slots = road.in.reserve(1);
+  }
+  if (slots.size() <= staged) {
+    return false;
+  }
+  slots[staged++] = what;
+  from.core_.mark(at_end_of_turn);
+  return true;
+}
+
+void mailbox::outgoing::publish() noexcept {
+  if (staged == 0) {
+    return;
+  }
+  road.in.commit(std::exchange(staged, 0));
+  // pairs with the receiver's exchange: it sees the lane and its entries
+  to.dirty_[from.index_ / 64].fetch_or(std::uint64_t{1} << from.index_ % 64,
+                                       std::memory_order_release);
+}
+
+bool mailbox::try_send(mailbox& to, const message& what) noexcept {
+  outgoing& way = way_to(to);
+  return way.waiting.empty() && way.stage(what);
+}
+
+std::uint32_t mailbox::poll() noexcept {
+  std::uint32_t found = waiting_count_ != 0 ? retry() : 0;
+  for (std::size_t word = 0; word < dirty_.size(); ++word) {
+    if (dirty_[word].load(std::memory_order_relaxed) == 0) {
+      continue;
+    }
+    // pairs with the senders' release
+    std::uint64_t senders = dirty_[word].exchange(0, std::memory_order_acquire);
+    for (; senders != 0; senders &= senders - 1) {
+      found += receive(word * 64 + static_cast<std::size_t>(std::countr_zero(senders)));
+    }
+  }
+  return found;
+}
+
+std::uint32_t mailbox::receive(std::size_t from) noexcept {
+  lane& road = *incoming_[from].load(std::memory_order_relaxed);
+  std::uint32_t count = 0;
+  for (; count < messages_per_turn; ++count) {
+    std::optional<message> next = road.out.try_pop();
+    if (!next) {
+      return count;
+    }
+    next->deliver(next->payload.data());
+  }
+  // There may be more: next turn, after everything else had its turn.
+  dirty_[from / 64].fetch_or(std::uint64_t{1} << from % 64, std::memory_order_relaxed);
+  return count;
+}
+
+std::uint32_t mailbox::retry() noexcept {
+  std::uint32_t sent = 0;
+  for (const auto& way : outgoing_) {
+    while (way != nullptr && !way->waiting.empty() && way->stage(way->waiting.front().what_)) {
+      core_.ready(*way->waiting.pop_front()->task_);
+      --waiting_count_;
+      ++sent;
+    }
+  }
+  return sent;
+}
+
+bool send_wait::await_ready() const noexcept {
+  return from_.try_send(to_, what_);
+}
+
+void send_wait::wait_for_room(promise_base& task) noexcept {
+  task_ = &task;
+  from_.way_to(to_).waiting.push_back(*this);
+  ++from_.waiting_count_;
+}
+
+}  // namespace runnel
