@@ -2,6 +2,9 @@
 
 #include <sched.h>
 
+#include <algorithm>
+#include <iterator>
+
 #include "runtime/cores.h"
 #include "runtime/io/open.h"
 
@@ -12,6 +15,16 @@ task<> close_tasks(gate& tasks, std::binary_semaphore& ended) {
   tasks.cancel();
   co_await tasks.close();
   ended.release();
+}
+
+/// Where work goes that no reactor should do; all cores when each has a reactor.
+std::vector<core_id> cores_without(std::span<const core_id> taken,
+                                   std::span<const core_id> allowed) {
+  std::vector<core_id> left;
+  std::ranges::copy_if(allowed, std::back_inserter(left), [taken](core_id core) {
+    return std::ranges::find(taken, core) == taken.end();
+  });
+  return left.empty() ? std::vector<core_id>{allowed.begin(), allowed.end()} : left;
 }
 
 void run_reactor(void* context) noexcept {
@@ -39,7 +52,7 @@ outcome<std::unique_ptr<engine>> engine::create(engine_options options) {
   if (!memory) {
     return std::unexpected{memory.error()};
   }
-  std::unique_ptr<engine> made{new engine{options, std::move(*memory)}};
+  std::unique_ptr<engine> made{new engine{options, std::move(*memory), *allowed}};
   const auto started = made->start_cores(options);
   if (!started) {
     return std::unexpected{started.error()};
@@ -47,8 +60,10 @@ outcome<std::unique_ptr<engine>> engine::create(engine_options options) {
   return made;
 }
 
-engine::engine(const engine_options& options, window memory)
-    : clock_{options.clock != nullptr ? options.clock : &own_clock_}, memory_{std::move(memory)} {
+engine::engine(const engine_options& options, window memory, std::span<const core_id> allowed)
+    : clock_{options.clock != nullptr ? options.clock : &own_clock_},
+      memory_{std::move(memory)},
+      elsewhere_{cores_without(options.cores, allowed)} {
   if (options.huge_pages && memory_.kind() == page_kind::normal) {
     notes_.push_back(
         "memory for devices: normal pages, not enough huge ones are free (sysctl "

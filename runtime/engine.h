@@ -19,6 +19,7 @@
 #include "runtime/io/address.h"
 #include "runtime/io/device.h"
 #include "runtime/mailbox.h"
+#include "runtime/offload.h"
 #include "runtime/on.h"
 #include "runtime/reactor.h"
 #include "runtime/task.h"
@@ -140,6 +141,9 @@ class engine {
     return start(core_index, std::move(f)).get();
   }
 
+  /// Threads for work that would hold a core up: `co_await offload(engine.elsewhere(), f)`.
+  [[nodiscard]] offloader& elsewhere() noexcept { return elsewhere_; }
+
   /// Calls `f()` on a core and waits until it returned; for setting up what lives there.
   template <class F>
   void call(std::size_t core_index, F&& f);
@@ -158,7 +162,7 @@ class engine {
     mailbox mail;
   };
 
-  engine(const engine_options& options, window memory);
+  engine(const engine_options& options, window memory, std::span<const core_id> allowed);
   [[nodiscard]] outcome<> start_cores(const engine_options& options);
   [[nodiscard]] outcome<> make_queues(io::shared_device& device, const open_options& options);
   [[nodiscard]] outcome<> attach(io::shared_device& device);
@@ -169,6 +173,7 @@ class engine {
   const tsc_clock own_clock_;
   const clock_source* clock_;
   window memory_;
+  offloader elsewhere_;
   std::vector<std::string> notes_;
   std::vector<std::unique_ptr<core_state>> cores_;
   std::vector<std::unique_ptr<buffer_pool>> pools_;
