@@ -1,0 +1,216 @@
+// Goal: no device, whatever it says and whenever, breaks the driver, has it touch memory that is
+// not the request's, or end a request twice. Method: the input is a program of the driver's user
+// and, at each thing that the device does, of its lies (hostile_device.h), on a clock that the
+// program moves.
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "drivers/nvme/controller.h"
+#include "drivers/nvme/queue_pair.h"
+#include "mempool/base/check.h"
+#include "mempool/window.h"
+#include "tests/fuzz/byte_program.h"
+#include "tests/fuzz/hostile_device.h"
+
+namespace runnel::fuzz {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::uint32_t depth = 4;
+constexpr int turns_to_settle = 400;
+constexpr int turns_to_retire = 20;
+constexpr std::size_t window_bytes = 512 * kib;
+constexpr std::size_t data_bytes = 64 * kib;
+
+window make_window() {
+  return std::move(*window::create({.bytes = window_bytes, .huge = false}));
+}
+
+/// Memory that devices may touch; as new for each input.
+window& memory() {
+  static window all = make_window();
+  return all;
+}
+
+class user {
+ public:
+  explicit user(byte_program program)
+      : program_{program}, data_{*memory().allocate(data_bytes, 4096)} {
+    const std::uint32_t kind = program_.below(4);
+    begins_well_ = program_.below(4) != 0;
+    auto made = std::make_unique<hostile_device>(program_, kind != 1);
+    hostile_device& device = *made;
+    device_ = &device;
+    subject_ = std::make_unique<nvme::controller>(
+        std::move(made), device, memory(),
+        nvme::controller_options{
+            .name = "fuzz",
+            .queue_count = kind == 2 ? 2U : 1U,
+            .queue_depth = depth,
+            .doorbells = kind == 3 ? nvme::doorbell_policy::burst : nvme::doorbell_policy::eager});
+  }
+  user(const user&) = delete;
+  user& operator=(const user&) = delete;
+  ~user() {
+    queues_.clear();
+    subject_.reset();
+    memory().release(data_);
+    if (memory().quarantined_bytes() != 0) {
+      memory() = make_window();  // the device was lost while it could reach it
+    }
+    CHECK(memory().free_bytes() == window_bytes);
+  }
+
+  void run() {
+    device_->be_honest(begins_well_);
+    settle();
+    device_->be_honest(false);
+    while (!program_.empty()) {
+      step();
+    }
+    subject_->shutdown();
+    settle();
+    CHECK(subject_->state() == nvme::controller_state::closed ||
+          subject_->state() == nvme::controller_state::failed);
+    for (int i = 0; i < turns_to_retire; ++i) {
+      pass(1s);
+    }
+    poll();
+    CHECK(waiting_.empty());  // with its device gone or off, every request has ended
+  }
+
+ private:
+  void step() {
+    switch (program_.below(8)) {
+      case 0:
+      case 1:
+      case 2:
+        return submit();
+      case 3:
+        return pass(program_.pick(std::array<nanoseconds, 4>{1ms, 100ms, 1s, 6s}));
+      case 4:
+        static_cast<void>(subject_->reset());  // refused unless it is ready
+        return;
+      case 5:
+        return use_log();
+      case 6:
+        return make_queue();
+      default:
+        for (std::uint32_t turns = 1 + program_.below(8); turns > 0; --turns) {
+          turn();
+        }
+    }
+  }
+
+  void turn() {
+    poll();
+    const instant next = subject_->advance(now_);
+    now_ = next == never ? now_ + 1ms : std::max(next, now_ + 1us);
+  }
+  void pass(nanoseconds time) {
+    now_ += time;
+    turn();
+  }
+  /// Until bring-up, reset or shutdown has come to an end, good or bad.
+  void settle() {
+    const auto busy = [this] {
+      return subject_->state() == nvme::controller_state::connecting ||
+             subject_->state() == nvme::controller_state::closing;
+    };
+    for (int i = 0; i < turns_to_settle && busy(); ++i) {
+      turn();
+      now_ += 500ms;
+    }
+    CHECK(!busy());  // every wait has a deadline
+    make_queue();
+  }
+
+  void make_queue() {
+    if (auto made = subject_->make_queue(depth)) {
+      queues_.push_back(std::move(*made));
+    }
+  }
+
+  void submit() {
+    if (queues_.empty()) {
+      return;
+    }
+    std::array<segment, 3> segments{};
+    const std::uint32_t count = 1 + program_.below(segments.size());
+    std::size_t total = 0;
+    for (segment& piece : std::span{segments}.first(count)) {
+      const std::size_t first =
+          program_.below(64) * std::size_t{512} + (program_.rarely(8) ? 2 : 0);
+      piece = {.address = data_.data() + first,
+               .length = std::min<std::size_t>((1 + program_.below(64)) * std::size_t{512},
+                                               data_bytes - first),
+               .memory = program_.rarely(32) ? nullptr : &memory().memory()};
+      total += piece.length;
+    }
+    const auto blocks = static_cast<std::uint32_t>(total / 512);
+    block_request request{
+        .tag = next_tag_,
+        .segments = segments.data(),
+        .segment_count = count,
+        .blocks = program_.rarely(8) ? program_.take_byte() : blocks,
+        .first = lba{program_.take_byte()},
+        .op = program_.pick(std::array{block_op::read, block_op::write, block_op::flush})};
+    if (request.op == block_op::flush) {
+      request.blocks = request.segment_count = 0;
+    }
+    block_queue& queue = *queues_[program_.below(static_cast<std::uint32_t>(queues_.size()))];
+    queue.submit({&request, 1});
+    if (request.state == block_state::pending) {
+      waiting_.insert(next_tag_++);
+    }
+    if (program_.below(4) != 3) {
+      queue.flush();
+    }
+  }
+
+  void poll() {
+    std::array<block_completion, 8> out;
+    for (const auto& queue : queues_) {
+      for (const block_completion& each : std::span{out}.first(queue->poll(out))) {
+        CHECK(waiting_.erase(each.tag) == 1);
+      }
+      queue->flush();
+    }
+  }
+
+  void use_log() {
+    constexpr std::array<std::uint32_t, 4> sizes{512, 4096, 64, 3};
+    static_cast<void>(subject_->read_log(nvme::log_page::health_information,
+                                         program_.pick(sizes)));  // refused when it is wrong
+    turn();
+    if (const auto log = subject_->take_log(); log && *log) {
+      CHECK((*log)->size() <= 4096);
+    }
+  }
+
+  byte_program program_;
+  std::span<std::byte> data_;
+  hostile_device* device_ = nullptr;
+  bool begins_well_ = false;
+  std::unique_ptr<nvme::controller> subject_;
+  std::vector<std::unique_ptr<block_queue>> queues_;
+  std::set<std::uint64_t> waiting_;
+  std::uint64_t next_tag_ = 1;
+  instant now_{1s};
+};
+
+}  // namespace
+}  // namespace runnel::fuzz
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  runnel::fuzz::user{runnel::fuzz::byte_program{{data, size}}}.run();
+  return 0;
+}
