@@ -2,7 +2,8 @@
 """docs/coverage.md: each noun of the project, the file that does it, and a test that proves it.
 
 A row is `| noun | file | test |`; the test is `Suite.Case` of googletest, or `system:case`,
-`lab:case`, `tidy:script`. Here each file and test must exist; report.py checks that they ran.
+`lab:case`, `fuzz:target`, `tidy:script`. Here each file and test must exist; report.py checks that
+they ran.
 """
 
 import re
@@ -38,7 +39,9 @@ def _tests(files: tree.Tree) -> set[str]:
     """Every name a row may use as its test."""
     names = set()
     for path, text in files.items():
-        if path.endswith(".cc"):
+        if path.startswith("tests/fuzz/") and "LLVMFuzzerTestOneInput" in text:
+            names.add("fuzz:" + path.removeprefix("tests/fuzz/").removesuffix(".cc"))
+        elif path.endswith(".cc"):
             names |= {f"{suite}.{case}" for suite, case in _CASE.findall(text)}
         elif path.startswith("tests/system/"):
             names |= {f"system:{case}" for case in _PYTHON_CASE.findall(text)}
@@ -66,6 +69,8 @@ if __name__ == "__main__":
     planted_files = {
         "mempool/a.h": "",
         "mempool/a_test.cc": "TEST(Pool, GivesBack) {\n}\nTEST_F(\n    Queue, Wraps) {\n}\n",
+        "tests/fuzz/parser.cc": "int LLVMFuzzerTestOneInput() {\n}\n",
+        "tests/fuzz/parts.cc": "",
         "tests/lab/cases.py": 'lab_case("boots", "qemu")\n',
         "tests/system/cases.py": "    def test_copies(self):\n",
     }
@@ -80,12 +85,14 @@ if __name__ == "__main__":
             "a missing table": planted_files,
             "a row whose file is gone": table("| pool | mempool/b.h | Pool.GivesBack |"),
             "a row whose test is gone": table("| pool | mempool/a.h | Pool.Takes |"),
+            "a row whose fuzzer is gone": table("| wire | mempool/a.h | fuzz:parts |"),
             "a row without a test": table("| pool | mempool/a.h |"),
         },
         clean={
             "a unit test": table("| pool | mempool/a.h | `Pool.GivesBack` |"),
             "a fixture's test": table("| queue | mempool/a.h | Queue.Wraps |"),
             "a system test": table("| copy | mempool/a.h | system:copies |"),
+            "a fuzzer": table("| wire | mempool/a.h | fuzz:parser |"),
             "a case of the lab": table("| boot | mempool/a.h | lab:boots |"),
         },
     )

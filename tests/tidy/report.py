@@ -76,7 +76,7 @@ def missing(files: tree.Tree, passed: set[str]) -> list[str]:
     return [
         f"{coverage.TABLE}:{entry.line}: {entry.test} did not pass in this run"
         for entry in coverage.rows(files)
-        if not entry.test.startswith("lab:") and entry.test not in ran
+        if not entry.test.startswith(("fuzz:", "lab:")) and entry.test not in ran
     ]
 
 
