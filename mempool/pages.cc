@@ -23,8 +23,6 @@ extern "C" {  // the header does not say so itself
 namespace runnel {
 namespace {
 
-constexpr std::size_t huge_bytes = 2 * mib;
-
 struct page_choice {
   page_kind kind;
   std::size_t page_bytes;

@@ -5,8 +5,12 @@
 
 #include "mempool/base/error.h"
 #include "mempool/base/unique_fd.h"
+#include "mempool/base/units.h"
 
 namespace runnel {
+
+/// Of a huge page, reserved or transparent.
+inline constexpr std::size_t huge_bytes = 2 * mib;
 
 enum class page_kind : std::uint8_t { normal, huge };
 

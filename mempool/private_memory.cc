@@ -15,8 +15,6 @@
 namespace runnel {
 namespace {
 
-constexpr std::size_t huge_bytes = 2 * mib;  // reserved and transparent huge pages alike
-
 void* map_anonymous(std::size_t bytes, int flags) noexcept {
   return mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
 }

@@ -97,18 +97,18 @@ TEST_F(TaskTest, ResultsMayBeMoveOnlyAndErrors) {
 }
 
 struct counted {
-  explicit counted(int& live) noexcept : live_{&live} { ++*live_; }
-  counted(counted&& other) noexcept : live_{other.live_} { ++*live_; }
+  explicit counted(int& count) noexcept : live{&count} { ++*live; }
+  counted(counted&& other) noexcept : live{other.live} { ++*live; }
   counted& operator=(counted&&) = delete;
   counted(const counted&) = delete;
   counted& operator=(const counted&) = delete;
-  ~counted() { --*live_; }
-  int* live_;
+  ~counted() { --*live; }
+  int* live;
 };
 
 task<int> consume(reactor& loop, counted taken) {
   (void)co_await loop.yield();
-  co_return *taken.live_;
+  co_return *taken.live;
 }
 
 task<> hand_over(reactor& loop, int& live, int& seen) {

@@ -49,7 +49,7 @@ outcome<pinned_thread> pinned_thread::start(core_id core, const std::string& nam
     return fail({errc::os, static_cast<std::uint32_t>(problem)}, "start a thread on core",
                 std::to_string(raw(core)), "check `ulimit -u` and the cpuset of this process");
   }
-  what.release();                                          // the thread has it now
+  (void)what.release();                                    // the thread has it now
   pthread_setname_np(handle, name.substr(0, 15).c_str());  // only a label: failure changes nothing
   return pinned_thread{handle};
 }

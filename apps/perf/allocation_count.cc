@@ -81,6 +81,7 @@ int posix_memalign(void** out, std::size_t alignment, std::size_t bytes) {
 }
 
 // With 64-bit file offsets programs call mmap64; libraries built without call mmap.
+// NOLINTNEXTLINE(readability-function-size): the C library's own
 void* mmap64(void* address, std::size_t length, int protection, int flags, int fd, off64_t offset) {
   ++allocations;
   // The raw call returns the address or, having set errno, -1: exactly MAP_FAILED.

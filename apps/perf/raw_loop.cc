@@ -6,14 +6,15 @@
 
 namespace runnel::perf {
 
-raw_loop::raw_loop(session& work, block_queue& queue, std::span<std::byte> memory,
-                   const region& where, std::uint32_t depth, reactor& core)
+raw_loop::raw_loop(session& work, block_queue& queue, const segment& memory, std::uint32_t depth,
+                   reactor& core)
     : work_{work}, queue_{queue}, core_{core}, slots_(depth), ended_{core} {
-  const std::size_t io_bytes = memory.size() / depth;
+  const std::size_t io_bytes = memory.length / depth;
   free_.reserve(depth);
   planned_.reserve(depth);
   for (std::uint32_t i = 0; i < depth; ++i) {
-    slots_[i].data = {.address = &memory[i * io_bytes], .length = io_bytes, .memory = &where};
+    slots_[i].data = {
+        .address = memory.address + i * io_bytes, .length = io_bytes, .memory = memory.memory};
     free_.push_back(i);
   }
 }

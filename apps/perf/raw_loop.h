@@ -18,9 +18,9 @@ namespace runnel::perf {
 /// @context one core; allocates at construction only
 class raw_loop {
  public:
-  /// @param memory  io_bytes for each I/O in flight, inside `where`
-  raw_loop(session& work, block_queue& queue, std::span<std::byte> memory, const region& where,
-           std::uint32_t depth, reactor& core);
+  /// @param memory  io_bytes for each I/O in flight
+  raw_loop(session& work, block_queue& queue, const segment& memory, std::uint32_t depth,
+           reactor& core);
 
   [[nodiscard]] source as_source() noexcept;
   /// Set when nothing is under way and nothing more is to be started.

@@ -82,8 +82,9 @@ task<core_result> run_coroutines(core_run& run, reactor& core) {
 
 task<core_result> run_raw(core_run& run, reactor& core) {
   run.work->begin();
-  raw_loop loop{*run.work, run.device.queue(run.index), run.buffers, run.memory, run.asked.depth,
-                core};
+  const segment memory{
+      .address = run.buffers.data(), .length = run.buffers.size(), .memory = &run.memory};
+  raw_loop loop{*run.work, run.device.queue(run.index), memory, run.asked.depth, core};
   core.add_source(loop.as_source());
   const result<> ended = co_await loop.ended().wait(never);
   core.remove_source(&loop);
@@ -192,6 +193,7 @@ outcome<report> run(const options& asked) {
 
   report all{.asked = asked, .device = asked.address, .cores = {}, .notes = (*host)->notes()};
   std::vector<running<core_result>> cores;
+  cores.reserve(runs->size());
   for (std::size_t i = 0; i < runs->size(); ++i) {
     cores.push_back((*host)->start(i, [&one = (*runs)[i]](reactor& core) {
       return one.asked.raw ? run_raw(one, core) : run_coroutines(one, core);

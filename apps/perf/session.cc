@@ -156,7 +156,7 @@ void session::count_error(error what) noexcept {
 core_result session::take_result() noexcept {
   CHECK(in_flight_ == 0);
   result_->ios = result_->latency.count();
-  return std::move(*result_);
+  return *result_;
 }
 
 void session::enter(phase next, instant when) noexcept {

@@ -28,7 +28,7 @@ std::string locate(const std::string& program) {
   if (program.find('/') == std::string::npos) {
     for (const char* folder : {"/usr/sbin/", "/sbin/", "/usr/bin/", "/bin/"}) {
       const std::string path = folder + program;
-      if (access(path.c_str(), X_OK) == 0) {
+      if (::access(path.c_str(), X_OK) == 0) {
         return path;
       }
     }
@@ -105,7 +105,7 @@ outcome<std::string> child_process::wait_for_line(const std::string& prefix,
   const auto until = steady::now() + deadline;
   for (;;) {
     for (std::size_t end = unread_.find('\n'); end != std::string::npos; end = unread_.find('\n')) {
-      const std::string line = unread_.substr(0, end);
+      std::string line = unread_.substr(0, end);
       unread_.erase(0, end + 1);
       if (line.starts_with(prefix)) {
         return line;

@@ -11,7 +11,7 @@
 #include "drivers/nvme/spec_commands.h"
 #include "drivers/nvme/spec_logs.h"
 
-namespace runnel::target {
+namespace runnel::target::command_table {  // its short names are its own
 namespace {
 
 using fake::machine;
@@ -427,4 +427,4 @@ TEST_P(CommandTable, OtherAdminCommands) {
 }
 
 }  // namespace
-}  // namespace runnel::target
+}  // namespace runnel::target::command_table

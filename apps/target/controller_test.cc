@@ -14,18 +14,13 @@
 namespace runnel::target {
 namespace {
 
+using fake::code;
 using fake::machine;
 using nvme::io_opcode;
 using nvme::reg;
 using nvme::status_code;
 
 constexpr std::uint32_t working_cc = nvme::enabled_configuration(4096);
-
-status_code code(const std::optional<nvme::completion_entry>& answer) {
-  EXPECT_TRUE(answer.has_value());
-  return answer ? static_cast<status_code>(nvme::status_of(answer->status_and_phase))
-                : status_code::internal_error;
-}
 
 TEST(Controller, TellsItsCapabilitiesInAnyWidth) {
   const machine host;

@@ -29,6 +29,13 @@ struct host_queue {
   std::uint16_t phase = 1;
 };
 
+/// How a command ended; a failure when it did not.
+[[nodiscard]] inline nvme::status_code code(const std::optional<nvme::completion_entry>& answer) {
+  EXPECT_TRUE(answer.has_value());
+  return answer ? static_cast<nvme::status_code>(nvme::status_of(answer->status_and_phase))
+                : nvme::status_code::internal_error;
+}
+
 struct machine_options {
   std::uint32_t block_bytes = 512;
   std::uint64_t block_count = 1024;
@@ -109,7 +116,7 @@ class machine {
     std::memcpy(ram.at(queue.submission + std::uint64_t{queue.tail} * 64), &command, 64);
     queue.tail = static_cast<std::uint16_t>((queue.tail + 1) % queue.entries);
   }
-  void ring(const host_queue& queue) { set_doorbell(2U * queue.id, queue.tail); }
+  void ring(const host_queue& queue) { set_doorbell(std::size_t{2} * queue.id, queue.tail); }
   void set_doorbell(std::size_t index, std::uint32_t value) {
     mmio_write(doorbells_.data() + options_.doorbell_stride_bytes * index, value);
   }

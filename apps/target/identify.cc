@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "apps/target/controller_state.h"
+#include "apps/target/pci_config.h"
 #include "apps/target/prp_walk.h"
 #include "apps/target/text_field.h"
 #include "drivers/nvme/spec_commands.h"
@@ -15,7 +16,6 @@
 namespace runnel::target {
 namespace {
 
-constexpr std::uint16_t vendor_id = 0x4e58;
 constexpr std::uint8_t io_controller = 1;
 constexpr std::uint8_t several_controllers = 1U << 1U;  // CMIC
 constexpr std::uint8_t shared_namespace = 1;            // NMIC: of all controllers of the target

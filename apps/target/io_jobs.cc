@@ -20,10 +20,6 @@ namespace {
 constexpr std::uint64_t request_bytes_max = mib;
 constexpr std::uint32_t requests_per_turn = 4;
 
-constexpr status_code code_of(block_status status) noexcept {
-  return static_cast<status_code>(status);
-}
-
 std::uint64_t first_of(const submission_entry& command) noexcept {
   return std::uint64_t{command.cdw11} << 32U | command.cdw10;
 }

@@ -14,10 +14,6 @@ namespace {
 /// The verdict on a command that is a job.
 constexpr status_code is_a_job{0xffff};
 
-constexpr status_code code_of(block_status status) noexcept {
-  return static_cast<status_code>(status);
-}
-
 failed_command failure_of(std::uint16_t queue, const submission_entry& command,
                           status_code status) noexcept {
   return {.queue = queue,

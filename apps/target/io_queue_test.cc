@@ -12,16 +12,11 @@
 namespace runnel::target {
 namespace {
 
+using fake::code;
 using fake::host_queue;
 using fake::machine;
 using nvme::io_opcode;
 using nvme::status_code;
-
-status_code code(const std::optional<nvme::completion_entry>& answer) {
-  EXPECT_TRUE(answer.has_value());
-  return answer ? static_cast<status_code>(nvme::status_of(answer->status_and_phase))
-                : status_code::internal_error;
-}
 
 class IoQueue : public testing::TestWithParam<std::uint32_t> {
  protected:

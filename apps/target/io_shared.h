@@ -6,9 +6,15 @@
 #include <memory>
 
 #include "drivers/block.h"
+#include "drivers/nvme/spec.h"
 
 // What the data path shares with the commands that are carried out beside it.
 namespace runnel::target {
+
+/// Devices answer in NVMe's terms already.
+[[nodiscard]] constexpr nvme::status_code code_of(block_status status) noexcept {
+  return static_cast<nvme::status_code>(status);
+}
 
 /// One controller's way to one namespace.
 struct namespace_path {

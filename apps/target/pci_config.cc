@@ -43,8 +43,6 @@ constexpr std::uint16_t express_control_reset = 1U << 15U;  // reads as zero
 constexpr std::uint16_t msix_enable = 1U << 15U;
 constexpr std::uint16_t msix_mask_all = 1U << 14U;
 
-// The ids that vfio-user NVMe controllers have in common; no driver keeps quirks for them.
-constexpr std::uint16_t vendor_id = 0x4e58;
 constexpr std::uint16_t device_id = 0x0001;
 constexpr std::uint32_t class_nvme = 0x010802;
 

@@ -7,6 +7,10 @@
 
 namespace runnel::target {
 
+/// With device 0001h the ids that vfio-user NVMe controllers have in common; no driver keeps quirks
+/// for them.
+inline constexpr std::uint16_t vendor_id = 0x4e58;
+
 struct pci_config_options {
   std::uint32_t bar0_bytes = 0x4000;  // registers and doorbells; BAR sizes are powers of two
   std::uint32_t bar4_bytes = 0x1000;  // MSI-X table

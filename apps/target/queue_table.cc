@@ -14,7 +14,8 @@ queue_table::queue_table(controller_state& state, const guest_memory& memory,
                          const queue_limits& limits, std::span<std::byte> doorbells) noexcept
     : state_{state}, memory_{memory}, limits_{limits}, registers_{doorbells.data()} {
   CHECK(limits.io_queues < queues_max);
-  CHECK(doorbells.size() >= tail_offset(limits.io_queues) + 2 * limits.doorbell_stride_bytes);
+  CHECK(doorbells.size() >=
+        tail_offset(limits.io_queues) + std::size_t{2} * limits.doorbell_stride_bytes);
   for (std::uint16_t id = 0; id <= limits.io_queues; ++id) {
     submissions_[id].bind(id, state.submission_queues[id], registers_ + tail_offset(id));
     completions_[id].bind(state.completion_queues[id], registers_ + head_offset(id));
@@ -171,7 +172,8 @@ queue_table::shadow_pages queue_table::find_shadow() const noexcept {
 }
 
 status_code queue_table::use_shadow(iova doorbells, iova event_indices) noexcept {
-  CHECK(tail_offset(limits_.io_queues) + 2 * limits_.doorbell_stride_bytes <= page_bytes);
+  CHECK(tail_offset(limits_.io_queues) + std::size_t{2} * limits_.doorbell_stride_bytes <=
+        page_bytes);
   if (!is_aligned(raw(doorbells), page_bytes) || !is_aligned(raw(event_indices), page_bytes)) {
     return status_code::prp_offset_invalid;
   }

@@ -80,14 +80,15 @@ vfio_user_endpoint::session::session(const subsystem& system, const controller_o
     : memory{client}, nvme{system, options, with_memory(ports, memory)} {}
 
 vfio_user_endpoint::vfio_user_endpoint(const subsystem& system, std::span<namespace_path> paths,
-                                       std::vector<block_device*> devices, endpoint_options options)
+                                       const std::vector<block_device*>& devices,
+                                       endpoint_options options)
     : system_{system},
       paths_{paths},
       options_{std::move(options)},
       config_{config_options(options_.controller.queues)},
       msix_{options_.controller.queues.vectors},
       msix_table_(bar4_bytes),
-      mapper_{std::move(devices)} {
+      mapper_{devices} {
   if (!options_.map_doorbells) {
     // Every ring is a message, so the host had better ring in its own memory. The doorbells lie as
     // close as they can, since their shadow is one page.

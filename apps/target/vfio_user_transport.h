@@ -60,7 +60,7 @@ class vfio_user_endpoint final : public vfio_user::device_model, private interru
   /// @param paths    this endpoint's queues, one for each namespace
   /// @param devices  of the subsystem that have DMA
   vfio_user_endpoint(const subsystem& system, std::span<namespace_path> paths,
-                     std::vector<block_device*> devices, endpoint_options options);
+                     const std::vector<block_device*>& devices, endpoint_options options);
 
   /// Who gets the answers that come later. @pre before the first client
   void answer_through(vfio_user::server& server) noexcept { server_ = &server; }

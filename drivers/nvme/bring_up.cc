@@ -63,7 +63,7 @@ result<std::span<std::byte>> take_pages(controller_data& data, std::size_t bytes
 }
 
 result<> take_admin_memory(controller_data& data) {
-  const auto pages = take_pages(data, 5 * host_page_bytes);
+  const auto pages = take_pages(data, std::size_t{5} * host_page_bytes);
   if (!pages) {
     return std::unexpected{pages.error()};
   }

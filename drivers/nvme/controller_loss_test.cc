@@ -13,19 +13,18 @@ namespace runnel::nvme {
 namespace {
 
 using std::chrono::seconds;
-using rig = controller_rig;
 
 TEST(controller_loss, ADeviceThatGoesUnderLoadEndsEverythingInFlight) {
   struct {
     const char* what;
-    void (*happens)(rig& on);
+    void (*happens)(controller_rig& on);
   } const cases[] = {
-      {"the connection breaks", [](rig& on) { on.transport->disconnect(); }},
-      {"registers read as ones", [](rig& on) { on.device.faults.absent = true; }},
+      {"the connection breaks", [](controller_rig& on) { on.transport->disconnect(); }},
+      {"registers read as ones", [](controller_rig& on) { on.device.faults.absent = true; }},
   };
   for (const auto& given : cases) {
     SCOPED_TRACE(given.what);
-    rig on;
+    controller_rig on;
     ASSERT_TRUE(on.reach(controller_state::ready));
     on.queues.push_back(on.subject->make_queue(128).value());
     on.device.faults.hold_io = true;
@@ -56,7 +55,7 @@ TEST(controller_loss, ADeviceThatGoesUnderLoadEndsEverythingInFlight) {
 TEST(controller_loss, ADeviceThatIsLateKeepsWhatIsInFlightUntilItIsDisabledOrGone) {
   for (const bool comes_back : {true, false}) {
     SCOPED_TRACE(comes_back);
-    rig on;
+    controller_rig on;
     ASSERT_TRUE(on.reach(controller_state::ready));
     on.queues.push_back(on.subject->make_queue(8).value());
     on.device.faults.hold_io = true;
@@ -97,7 +96,7 @@ TEST(controller_loss, ADeviceThatIsLateKeepsWhatIsInFlightUntilItIsDisabledOrGon
 }
 
 TEST(controller_loss, ALogPageThatIsLateEndsRequestsByAReset) {
-  rig on{{}, {.admin_limit = seconds{2}}};
+  controller_rig on{{}, {.admin_limit = seconds{2}}};
   ASSERT_TRUE(on.reach(controller_state::ready));
   on.queues.push_back(on.subject->make_queue(8).value());
   on.device.faults.hold_io = true;
@@ -122,7 +121,7 @@ TEST(controller_loss, ALogPageThatIsLateEndsRequestsByAReset) {
 }
 
 TEST(controller_loss, ResetAbortsWhatIsInFlightAndWorksAgain) {
-  rig on{{}, {.queue_count = 2}};
+  controller_rig on{{}, {.queue_count = 2}};
   EXPECT_FALSE(on.subject->reset().has_value());  // not ready yet
   ASSERT_TRUE(on.reach(controller_state::ready));
   on.queues.push_back(on.subject->make_queue(16).value());
@@ -172,7 +171,8 @@ TEST(controller_loss, WhatQueuesWereMadeFromMayNotChangeInAReset) {
   };
   for (const auto& given : cases) {
     SCOPED_TRACE(given.what);
-    rig on{{.queue_entries = 100, .namespaces = {2, 5}}, {.queue_count = 2, .queue_depth = 99}};
+    controller_rig on{{.queue_entries = 100, .namespaces = {2, 5}},
+                      {.queue_count = 2, .queue_depth = 99}};
     ASSERT_TRUE(on.reach(controller_state::ready));
     on.queues.push_back(on.subject->make_queue(99).value());
     given.change(on.device.options);
@@ -185,7 +185,7 @@ TEST(controller_loss, WhatQueuesWereMadeFromMayNotChangeInAReset) {
 }
 
 TEST(controller_loss, ANamespaceIsTheSameAfterAResetThoughTheListBeginsWithAnother) {
-  rig on{{.namespaces = {2, 5}}};
+  controller_rig on{{.namespaces = {2, 5}}};
   ASSERT_TRUE(on.reach(controller_state::ready));
   on.queues.push_back(on.subject->make_queue(8).value());
   on.device.options.namespaces = {1, 2, 5};
@@ -195,7 +195,7 @@ TEST(controller_loss, ANamespaceIsTheSameAfterAResetThoughTheListBeginsWithAnoth
 }
 
 TEST(controller_loss, AResetWithAQueueThatNobodyPollsFails) {
-  rig on;
+  controller_rig on;
   ASSERT_TRUE(on.reach(controller_state::ready));
   auto queue = on.subject->make_queue(16).value();
   ASSERT_TRUE(on.subject->reset().has_value());

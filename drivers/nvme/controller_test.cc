@@ -18,11 +18,11 @@ namespace runnel::nvme {
 namespace {
 
 using std::chrono::seconds;
-using rig = controller_rig;
 
 TEST(controller, ComesUpAndTellsWhatTheDeviceIs) {
-  rig on{{.block_shift = 12, .block_count = 1000, .volatile_cache = true, .namespaces = {2, 5}},
-         {.nsid = 5, .queue_count = 3, .queue_depth = 64}};
+  controller_rig on{
+      {.block_shift = 12, .block_count = 1000, .volatile_cache = true, .namespaces = {2, 5}},
+      {.nsid = 5, .queue_count = 3, .queue_depth = 64}};
   ASSERT_TRUE(on.reach(controller_state::ready));
   const block_info& info = on.subject->info();
   EXPECT_EQ(info.address, "sim:0");
@@ -48,9 +48,9 @@ TEST(controller, BytesGoOutAndComeBack) {
   for (const std::uint32_t doorbell_shift : {0U, 4U}) {
     for (const bool map_doorbells : {true, false}) {
       SCOPED_TRACE(testing::Message() << doorbell_shift << map_doorbells);
-      rig on{{.doorbell_shift = doorbell_shift, .ready_modes = true},
-             {},
-             {.map_doorbells = map_doorbells}};
+      controller_rig on{{.doorbell_shift = doorbell_shift, .ready_modes = true},
+                        {},
+                        {.map_doorbells = map_doorbells}};
       ASSERT_TRUE(on.reach(controller_state::ready));
       on.queues.push_back(on.subject->make_queue(8).value());
       const auto data = on.memory.allocate(1U << 20U, 4096).value();
@@ -74,7 +74,7 @@ TEST(controller, BytesGoOutAndComeBack) {
 TEST(controller, EveryStepThatIsNotAnsweredTimesOutUnderItsOwnName) {
   std::vector<std::string> names;
   for (std::size_t answers = 0;; ++answers) {
-    rig on{{.ready_modes = true}, {.queue_count = 2}, {.answers_max = answers}};
+    controller_rig on{{.ready_modes = true}, {.queue_count = 2}, {.answers_max = answers}};
     if (on.reach(controller_state::ready)) {
       break;
     }
@@ -99,7 +99,7 @@ TEST(controller, EveryStepThatIsNotAnsweredTimesOutUnderItsOwnName) {
 TEST(controller, EveryAdminCommandThatIsNotAnsweredTimesOutUnderItsOwnName) {
   std::vector<std::string> names;
   for (std::size_t answers = 0;; ++answers) {
-    rig on{{}, {.queue_count = 2}};
+    controller_rig on{{}, {.queue_count = 2}};
     on.device.faults.admin_answers_max = answers;
     if (on.reach(controller_state::ready)) {
       break;
@@ -118,7 +118,7 @@ TEST(controller, EveryAdminCommandThatIsNotAnsweredTimesOutUnderItsOwnName) {
 
 TEST(controller, ADeviceThatGoesAwayAtAnyStepIsReportedAtOnce) {
   for (std::size_t operations = 0; operations < 20; ++operations) {
-    rig on{{}, {}, {.gone_after = operations}};
+    controller_rig on{{}, {}, {.gone_after = operations}};
     if (on.reach(controller_state::ready)) {
       EXPECT_GT(operations, 10U);
       break;
@@ -132,7 +132,7 @@ TEST(controller, ADeviceThatGoesAwayAtAnyStepIsReportedAtOnce) {
 
 struct fault_case {
   const char* what;
-  void (*place)(rig& on);
+  void (*place)(controller_rig& on);
   errc code;
   const char* operation;
   const char* hint;  // part of it
@@ -140,37 +140,39 @@ struct fault_case {
 
 TEST(controller, WhatIsWrongWithADeviceIsSaid) {
   const fault_case cases[] = {
-      {"absent", [](rig& on) { on.device.faults.absent = true; }, errc::device_gone,
+      {"absent", [](controller_rig& on) { on.device.faults.absent = true; }, errc::device_gone,
        "read capabilities", "no longer there"},
-      {"fatal error while enabling", [](rig& on) { on.device.faults.fatal_on_enable = true; },
-       errc::bad_status, "wait for ready", "CFS"},
-      {"never ready", [](rig& on) { on.device.faults.never_ready = true; }, errc::timed_out,
-       "wait for ready", "1000 ms"},
+      {"fatal error while enabling",
+       [](controller_rig& on) { on.device.faults.fatal_on_enable = true; }, errc::bad_status,
+       "wait for ready", "CFS"},
+      {"never ready", [](controller_rig& on) { on.device.faults.never_ready = true; },
+       errc::timed_out, "wait for ready", "1000 ms"},
       {"never disabled",
-       [](rig& on) {
+       [](controller_rig& on) {
          on.device.faults.never_disabled = true;
          on.device.write(0x14, enabled_configuration(4096));  // somebody left it enabled
        },
        errc::timed_out, "wait for disable", "1000 ms"},
-      {"large pages only", [](rig& on) { on.device.options.page_shift_min = 4; }, errc::unsupported,
-       "read capabilities", "65536"},
-      {"queues too short", [](rig& on) { on.device.options.queue_entries = 64; }, errc::invalid,
-       "read capabilities", "between 1 and 63"},
-      {"a namespace with wrong blocks", [](rig& on) { on.device.options.block_shift = 8; },
-       errc::unsupported, "identify namespace", "namespace 1"},
-      {"no namespace", [](rig& on) { on.device.options.namespaces.clear(); }, errc::not_found,
-       "list namespaces", "no active namespace"},
-      {"another namespace", [](rig& on) { on.device.options.namespaces = {3, 4}; }, errc::not_found,
-       "list namespaces", "there is 3, 4"},
-      {"too few queues", [](rig& on) { on.device.options.queues = 1; }, errc::invalid,
+      {"large pages only", [](controller_rig& on) { on.device.options.page_shift_min = 4; },
+       errc::unsupported, "read capabilities", "65536"},
+      {"queues too short", [](controller_rig& on) { on.device.options.queue_entries = 64; },
+       errc::invalid, "read capabilities", "between 1 and 63"},
+      {"a namespace with wrong blocks",
+       [](controller_rig& on) { on.device.options.block_shift = 8; }, errc::unsupported,
+       "identify namespace", "namespace 1"},
+      {"no namespace", [](controller_rig& on) { on.device.options.namespaces.clear(); },
+       errc::not_found, "list namespaces", "no active namespace"},
+      {"another namespace", [](controller_rig& on) { on.device.options.namespaces = {3, 4}; },
+       errc::not_found, "list namespaces", "there is 3, 4"},
+      {"too few queues", [](controller_rig& on) { on.device.options.queues = 1; }, errc::invalid,
        "request queues", "1 queue"},
       {"identify refused",
-       [](rig& on) {
+       [](controller_rig& on) {
          on.device.faults.admin_status[admin_opcode::identify] = status_code::invalid_field;
        },
        errc::bad_status, "identify controller", ""},
       {"queues refused",
-       [](rig& on) {
+       [](controller_rig& on) {
          on.device.faults.admin_status[admin_opcode::create_io_sq] =
              status_code::invalid_queue_size;
        },
@@ -178,7 +180,7 @@ TEST(controller, WhatIsWrongWithADeviceIsSaid) {
   };
   for (const fault_case& given : cases) {
     SCOPED_TRACE(given.what);
-    rig on{{}, {.nsid = 1, .queue_count = 2, .queue_depth = 100}};
+    controller_rig on{{}, {.nsid = 1, .queue_count = 2, .queue_depth = 100}};
     given.place(on);
     ASSERT_TRUE(on.reach(controller_state::failed));
     const failure& why = on.subject->reason();
@@ -190,7 +192,7 @@ TEST(controller, WhatIsWrongWithADeviceIsSaid) {
 }
 
 TEST(controller, WorksWithoutNamesOfNamespaces) {
-  rig on;
+  controller_rig on;
   on.device.faults.identify_status[identify_cns::namespace_descriptors] =
       status_code::invalid_field;
   ASSERT_TRUE(on.reach(controller_state::ready));
@@ -198,7 +200,7 @@ TEST(controller, WorksWithoutNamesOfNamespaces) {
 }
 
 TEST(controller, AWindowThatIsTooSmallIsSaid) {
-  rig on{{}, {.queue_count = 8, .queue_depth = 1000}};
+  controller_rig on{{}, {.queue_count = 8, .queue_depth = 1000}};
   const auto rest = on.memory.allocate(15 * mib, 4096).value();
   ASSERT_TRUE(on.reach(controller_state::failed));
   EXPECT_EQ(on.subject->reason().what.code, errc::no_memory);
@@ -207,20 +209,20 @@ TEST(controller, AWindowThatIsTooSmallIsSaid) {
 }
 
 TEST(controller, AControllerLeftEnabledIsDisabledFirst) {
-  rig on;
+  controller_rig on;
   on.device.write(0x14, enabled_configuration(4096));
   ASSERT_TRUE(on.reach(controller_state::ready));
   EXPECT_EQ(on.device.enables, 2U);
 }
 
 TEST(controller, PostedDoorbellsServeOneQueueOnly) {
-  rig on{{}, {.queue_count = 2}, {.map_doorbells = false}};
+  controller_rig on{{}, {.queue_count = 2}, {.map_doorbells = false}};
   ASSERT_TRUE(on.reach(controller_state::failed));
   EXPECT_EQ(on.subject->reason().what.code, errc::unsupported);
 }
 
 TEST(controller, QueuesAreLimitedToWhatItWasOpenedWith) {
-  rig on{{}, {.queue_count = 1, .queue_depth = 32}};
+  controller_rig on{{}, {.queue_count = 1, .queue_depth = 32}};
   EXPECT_FALSE(on.subject->make_queue(8).has_value());  // not ready
   ASSERT_TRUE(on.reach(controller_state::ready));
   EXPECT_EQ(on.subject->make_queue(0).error().what.code, errc::invalid);
@@ -233,7 +235,7 @@ TEST(controller, QueuesAreLimitedToWhatItWasOpenedWith) {
 }
 
 TEST(controller, TheSmallestQueueThereIsWorks) {
-  rig on{{.queue_entries = 2}, {.queue_depth = 1}};
+  controller_rig on{{.queue_entries = 2}, {.queue_depth = 1}};
   ASSERT_TRUE(on.reach(controller_state::ready));
   EXPECT_EQ(on.subject->info().transfer_bytes_max, 131072U);  // one command
   on.queues.push_back(on.subject->make_queue(1).value());
@@ -246,7 +248,7 @@ TEST(controller, TheSmallestQueueThereIsWorks) {
 }
 
 TEST(controller, ShutdownTurnsTheDeviceOffAndGivesMemoryBack) {
-  rig on{{}, {.queue_count = 2}};
+  controller_rig on{{}, {.queue_count = 2}};
   ASSERT_TRUE(on.reach(controller_state::ready));
   EXPECT_LT(on.memory.free_bytes(), on.free_bytes);
   on.subject->shutdown();
@@ -260,7 +262,7 @@ TEST(controller, ShutdownTurnsTheDeviceOffAndGivesMemoryBack) {
 }
 
 TEST(controller, MemoryOfADeviceThatWasNotShutDownIsQuarantined) {
-  rig on;
+  controller_rig on;
   ASSERT_TRUE(on.reach(controller_state::ready));
   on.transport->disconnect();
   ASSERT_TRUE(on.reach(controller_state::failed));
@@ -270,7 +272,7 @@ TEST(controller, MemoryOfADeviceThatWasNotShutDownIsQuarantined) {
 }
 
 TEST(controller, AShutdownThatIsNotAnsweredFails) {
-  rig on;
+  controller_rig on;
   ASSERT_TRUE(on.reach(controller_state::ready));
   on.device.faults.never_shut_down = true;
   on.subject->shutdown();
@@ -280,9 +282,9 @@ TEST(controller, AShutdownThatIsNotAnsweredFails) {
 
 TEST(controller, ADeviceThatWantsHoursIsWaitedForTwoMinutes) {
   for (const bool hours : {false, true}) {
-    rig on{{.ready_modes = true,
-            .ready_timeout = static_cast<std::uint16_t>(hours ? 0xfffe : 20),
-            .shutdown_limit = hours ? 0xffff'fffe : 10'000'000}};
+    controller_rig on{{.ready_modes = true,
+                       .ready_timeout = static_cast<std::uint16_t>(hours ? 0xfffe : 20),
+                       .shutdown_limit = hours ? 0xffff'fffe : 10'000'000}};
     ASSERT_TRUE(on.reach(controller_state::ready));
     const nanoseconds expected = hours ? device_limit_max : seconds{10};
     for (const step_limit who : {step_limit::ready, step_limit::shutdown}) {
@@ -292,14 +294,14 @@ TEST(controller, ADeviceThatWantsHoursIsWaitedForTwoMinutes) {
 }
 
 TEST(controller, ShutdownDuringBringUpFollowsIt) {
-  rig on;
+  controller_rig on;
   on.turn();
   on.subject->shutdown();
   EXPECT_TRUE(on.reach(controller_state::closed));
 }
 
 TEST(controller, RegionsAreMappedAndUnmappedByTicket) {
-  rig on;
+  controller_rig on;
   ASSERT_TRUE(on.reach(controller_state::ready));
   const region guest{.address = on.memory.memory().address, .length = 4096};
   const auto mapped = on.subject->map(guest);
@@ -318,7 +320,7 @@ TEST(controller, MixedCommandsEndOnceEachWithTheirBytes) {
   constexpr unsigned seed = 4711;
   SCOPED_TRACE(seed);
   std::mt19937 random{seed};
-  rig on{{}, {.queue_depth = 32}};
+  controller_rig on{{}, {.queue_depth = 32}};
   ASSERT_TRUE(on.reach(controller_state::ready));
   on.queues.push_back(on.subject->make_queue(32).value());
   constexpr std::size_t piece_bytes = 16384;

@@ -14,8 +14,6 @@
 namespace runnel::nvme {
 namespace {
 
-using rig = controller_rig;
-
 TEST(doorbell, IsRungWhenTheValuePassesTheEventIndex) {
   constexpr std::uint32_t entries = 7;
   for (std::uint32_t before = 0; before < entries; ++before) {
@@ -73,7 +71,7 @@ TEST(doorbell, AMessageThatFindsNoRoomIsSentLaterThoughTheShadowSaysItAlready) {
 }
 
 /// Writes one block at a time. @return messages that it took
-std::size_t write_blocks(rig& on, std::uint64_t count) {
+std::size_t write_blocks(controller_rig& on, std::uint64_t count) {
   const auto data = on.memory.allocate(4096, 4096).value();
   const std::size_t before = on.transport->posts;
   on.completions.clear();
@@ -100,9 +98,9 @@ TEST(doorbell, ADeviceIsToldByMemoryAndByMessageOnlyWhenItWantsToBe) {
   };
   for (const auto& given : cases) {
     SCOPED_TRACE(given.what);
-    rig on{{.shadow_doorbells = given.device},
-           {.queue_depth = 16, .shadow_doorbells = given.wished},
-           {.map_doorbells = false}};
+    controller_rig on{{.shadow_doorbells = given.device},
+                      {.queue_depth = 16, .shadow_doorbells = given.wished},
+                      {.map_doorbells = false}};
     on.device.event_lag = given.event_lag;
     ASSERT_TRUE(on.reach(controller_state::ready));
     EXPECT_EQ(on.subject->details().shadows_used, given.device && given.wished);
@@ -118,7 +116,7 @@ TEST(doorbell, ADeviceIsToldByMemoryAndByMessageOnlyWhenItWantsToBe) {
 }
 
 TEST(doorbell, ShadowsAreSharedAgainAfterAReset) {
-  rig on{{.shadow_doorbells = true}, {.queue_depth = 16}, {.map_doorbells = false}};
+  controller_rig on{{.shadow_doorbells = true}, {.queue_depth = 16}, {.map_doorbells = false}};
   on.device.event_lag = ~0U;
   ASSERT_TRUE(on.reach(controller_state::ready));
   on.queues.push_back(on.subject->make_queue(16).value());
@@ -135,7 +133,7 @@ TEST(doorbell, ShadowsAreSharedAgainAfterAReset) {
 }
 
 TEST(doorbell, ADeviceThatRefusesShadowsWorksWithout) {
-  rig on{{.shadow_doorbells = true}};
+  controller_rig on{{.shadow_doorbells = true}};
   on.device.faults.admin_status[admin_opcode::doorbell_buffer_config] = status_code::invalid_field;
   ASSERT_TRUE(on.reach(controller_state::ready));
   EXPECT_FALSE(on.subject->details().shadows_used);
@@ -144,7 +142,8 @@ TEST(doorbell, ADeviceThatRefusesShadowsWorksWithout) {
 }
 
 TEST(doorbell, AsManyQueuesAsAPageHasShadowsForHaveThem) {
-  rig on{{.queues = 40, .doorbell_shift = 4, .shadow_doorbells = true}, {.queue_count = 31}};
+  controller_rig on{{.queues = 40, .doorbell_shift = 4, .shadow_doorbells = true},
+                    {.queue_count = 31}};
   EXPECT_TRUE(on.reach(controller_state::ready));
   EXPECT_TRUE(on.subject->details().shadows_used);
 }

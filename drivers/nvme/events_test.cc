@@ -14,9 +14,8 @@ namespace runnel::nvme {
 namespace {
 
 using std::chrono::seconds;
-using rig = controller_rig;
 
-void pass(rig& on, nanoseconds time) {
+void pass(controller_rig& on, nanoseconds time) {
   const instant end = on.clock.now() + time;
   while (on.clock.now() < end) {
     on.turn();
@@ -26,7 +25,7 @@ void pass(rig& on, nanoseconds time) {
 TEST(events, AreAskedForAsTheDeviceAllows) {
   for (const std::uint8_t aerl : std::to_array<std::uint8_t>({0, 1, 3, 255})) {
     SCOPED_TRACE(aerl);
-    rig on{{.aerl = aerl, .oaes = 0x300}};
+    controller_rig on{{.aerl = aerl, .oaes = 0x300}};
     ASSERT_TRUE(on.reach(controller_state::ready));
     pass(on, seconds{3});
     EXPECT_EQ(on.device.event_requests.size(), std::min<std::size_t>(aerl + 1U, 4));
@@ -64,7 +63,7 @@ TEST(events, EachIsCountedAndItsLogRead) {
   };
   for (const auto& given : cases) {
     SCOPED_TRACE(given.what);
-    rig on;
+    controller_rig on;
     ASSERT_TRUE(on.reach(controller_state::ready));
     on.device.critical_warning = 4;
     for (std::uint64_t count = 1; count <= 6; ++count) {
@@ -88,7 +87,7 @@ TEST(events, ANamespaceThatWasResizedIsSeen) {
   } const cases[] = {{1, true}, {2, false}, {nsid_all, true}};
   for (const auto& given : cases) {
     SCOPED_TRACE(given.changed);
-    rig on;
+    controller_rig on;
     ASSERT_TRUE(on.reach(controller_state::ready));
     on.device.options.block_count = 8192;
     on.device.changed_namespaces[0] = given.changed;
@@ -100,7 +99,7 @@ TEST(events, ANamespaceThatWasResizedIsSeen) {
 }
 
 TEST(events, ANamespaceThatIsGoneEndsTheController) {
-  rig on;
+  controller_rig on;
   ASSERT_TRUE(on.reach(controller_state::ready));
   on.device.options.block_count = 0;
   on.device.changed_namespaces[0] = 1;
@@ -110,7 +109,7 @@ TEST(events, ANamespaceThatIsGoneEndsTheController) {
 }
 
 TEST(events, AStormIsHeardOfAFewTimesASecond) {
-  rig on;
+  controller_rig on;
   ASSERT_TRUE(on.reach(controller_state::ready));
   std::size_t turns = 0;
   const instant end = on.clock.now() + seconds{20};
@@ -126,7 +125,7 @@ TEST(events, AStormIsHeardOfAFewTimesASecond) {
 }
 
 TEST(events, ADeviceThatTakesNoRequestsIsNotAskedForEver) {
-  rig on;
+  controller_rig on;
   on.device.faults.refuse_event_requests = true;
   ASSERT_TRUE(on.reach(controller_state::ready));
   pass(on, seconds{10});
@@ -138,7 +137,7 @@ TEST(events, ADeviceThatTakesNoRequestsIsNotAskedForEver) {
 }
 
 TEST(events, ALogThatIsRefusedIsDoneWithout) {
-  rig on;
+  controller_rig on;
   ASSERT_TRUE(on.reach(controller_state::ready));
   on.device.faults.admin_status[admin_opcode::get_log_page] = status_code::invalid_log_page;
   ASSERT_TRUE(on.device.report(event_type::health, 1, log_page::health_information));
@@ -148,7 +147,7 @@ TEST(events, ALogThatIsRefusedIsDoneWithout) {
 }
 
 TEST(events, AreAskedForAgainAfterAReset) {
-  rig on;
+  controller_rig on;
   ASSERT_TRUE(on.reach(controller_state::ready));
   ASSERT_TRUE(on.subject->reset().has_value());
   ASSERT_TRUE(on.reach(controller_state::ready));

@@ -59,7 +59,7 @@ std::uint32_t describe_run(segment_cursor from, const prp_rules& rules, const pr
   const std::uint64_t span_bytes = first_offset + bytes;
   if (span_bytes <= host_page_bytes) {
     out.second = 0;
-  } else if (span_bytes <= 2 * host_page_bytes) {
+  } else if (span_bytes <= std::uint64_t{2} * host_page_bytes) {
     out.second = list.entries[0];
   } else {
     out.second = raw(list.address);

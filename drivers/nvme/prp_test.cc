@@ -10,10 +10,13 @@
 #include <random>
 #include <vector>
 
+#include "tests/sim/edge_numbers.h"
+
 namespace runnel::nvme {
 namespace {
 
-constexpr std::uint64_t page = 4096;
+using sim::page;
+
 // Bus addresses differ from ours, so that one taken for the other is seen. Never dereferenced.
 const region memory{.address = reinterpret_cast<std::byte*>(0x10000000),
                     .length = std::size_t{1} << 30U,

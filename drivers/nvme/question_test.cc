@@ -14,10 +14,9 @@ namespace {
 
 using std::chrono::minutes;
 using std::chrono::seconds;
-using rig = controller_rig;
 
 /// Runs until there is an answer.
-result<admin_answer> answer_of(rig& on) {
+result<admin_answer> answer_of(controller_rig& on) {
   for (int i = 0; i < 10; ++i) {
     if (const auto answer = on.subject->take_answer()) {
       return *answer;
@@ -28,7 +27,7 @@ result<admin_answer> answer_of(rig& on) {
 }
 
 TEST(question, LogPagesAreReadOneAtATime) {
-  rig on;
+  controller_rig on;
   EXPECT_EQ(on.subject->read_log(log_page::health_information, 512).error().code,
             errc::device_gone);
   ASSERT_TRUE(on.reach(controller_state::ready));
@@ -51,7 +50,7 @@ TEST(question, LogPagesAreReadOneAtATime) {
 }
 
 TEST(question, AFeatureThatWasSetReadsSo) {
-  rig on;
+  controller_rig on;
   ASSERT_TRUE(on.reach(controller_state::ready));
   ASSERT_TRUE(on.subject->set_feature(feature::temperature_threshold, 0x1234).has_value());
   ASSERT_TRUE(answer_of(on).has_value());
@@ -65,7 +64,7 @@ TEST(question, AFeatureThatWasSetReadsSo) {
 }
 
 TEST(question, FormattingNamesTheFormatAndLooksAtTheNamespaceAgain) {
-  rig on;
+  controller_rig on;
   ASSERT_TRUE(on.reach(controller_state::ready));
   EXPECT_EQ(on.subject->format(1, erase::none).error().code, errc::invalid) << "there is one only";
   std::ranges::fill(on.device.disk, std::byte{7});
@@ -83,7 +82,7 @@ TEST(question, FormattingNamesTheFormatAndLooksAtTheNamespaceAgain) {
 }
 
 TEST(question, BlocksOfAnotherSizeMeanAnotherDisk) {
-  rig on;
+  controller_rig on;
   ASSERT_TRUE(on.reach(controller_state::ready));
   on.device.options.block_shift = 12;
   ASSERT_TRUE(on.subject->format(0, erase::none).has_value());
@@ -93,7 +92,7 @@ TEST(question, BlocksOfAnotherSizeMeanAnotherDisk) {
 }
 
 TEST(question, FormattingHasItsOwnTime) {
-  rig on;
+  controller_rig on;
   ASSERT_TRUE(on.reach(controller_state::ready));
   on.device.faults.unanswered = {admin_opcode::format_nvm};
   ASSERT_TRUE(on.subject->format(0, erase::none).has_value());
@@ -111,7 +110,7 @@ TEST(question, FormattingHasItsOwnTime) {
 
 TEST(question, ANamespaceMayHaveAnotherSizeAfterAReset) {
   for (const std::uint64_t blocks : {2048U, 0U}) {
-    rig on;
+    controller_rig on;
     ASSERT_TRUE(on.reach(controller_state::ready));
     on.device.options.block_count = blocks;
     ASSERT_TRUE(on.subject->reset().has_value());

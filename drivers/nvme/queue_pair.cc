@@ -118,7 +118,7 @@ void queue_pair::decline(std::span<block_request> requests, queue_state state) n
   const std::uint64_t bytes = std::uint64_t{request.blocks} << block_shift_;
   const std::uint64_t address = raw(data.memory->to_iova(data.address));
   const std::uint64_t end = (address & (host_page_bytes - 1)) + bytes;
-  if (bytes == 0 || bytes != data.length || end > 2 * host_page_bytes ||
+  if (bytes == 0 || bytes != data.length || end > std::uint64_t{2} * host_page_bytes ||
       !is_aligned(address, prp_alignment)) [[unlikely]] {
     return start_other(request);
   }

@@ -16,8 +16,6 @@
 namespace runnel::nvme {
 namespace {
 
-using rig = queue_pair_rig;
-
 void fill(std::span<std::byte> bytes, unsigned seed) {
   std::mt19937 random{seed};
   for (std::size_t i = 0; i + 4 <= bytes.size(); i += 4) {
@@ -45,7 +43,7 @@ TEST(queue_pair, WrittenBytesAreReadBackInAnyShape) {
       {"pieces that no command takes together", {{0, 4096}, {8192 + 512, 4096}, {200, 8192}}, 3},
   };
   for (const std::uint32_t block_shift : {9U, 12U}) {
-    rig on{{.depth = 16, .completion_entries = 17, .block_shift = block_shift}};
+    queue_pair_rig on{{.depth = 16, .completion_entries = 17, .block_shift = block_shift}};
     fill(on.data.first(2 * mib), seed);
     for (const shape& given : shapes) {
       SCOPED_TRACE(testing::Message() << given.what << ", blocks of 2^" << block_shift);
@@ -82,7 +80,7 @@ TEST(queue_pair, WrittenBytesAreReadBackInAnyShape) {
 }
 
 TEST(queue_pair, CommandsSayWhatTheRequestSays) {
-  rig on;
+  queue_pair_rig on;
   block_request request{.tag = 1, .op = block_op::flush};
   on.queue->submit({&request, 1});
   const segment data = on.piece(0, 1024);
@@ -115,7 +113,7 @@ TEST(queue_pair, CommandsSayWhatTheRequestSays) {
 }
 
 TEST(queue_pair, AFullQueueRefusesAndTakesAgainAfterAPoll) {
-  rig on{{.depth = 4, .completion_entries = 5}};
+  queue_pair_rig on{{.depth = 4, .completion_entries = 5}};
   std::array<block_request, 7> requests{};
   const segment data = on.piece(0, 512);
   for (std::uint64_t i = 0; i < requests.size(); ++i) {
@@ -138,7 +136,7 @@ TEST(queue_pair, TagsSurviveManyLapsAndCompletionsOutOfOrder) {
   SCOPED_TRACE(seed);
   std::mt19937 random{seed};
   for (const std::uint32_t completion_entries : {9U, 11U, 18U}) {
-    rig on{{.depth = 8, .completion_entries = completion_entries}};
+    queue_pair_rig on{{.depth = 8, .completion_entries = completion_entries}};
     on.device.faults.hold_io = true;
     std::set<std::uint64_t> in_flight;
     std::uint64_t next = 0;
@@ -167,7 +165,7 @@ TEST(queue_pair, TagsSurviveManyLapsAndCompletionsOutOfOrder) {
 
 TEST(queue_pair, ACompletionRingIsNeverFoundFull) {
   for (const std::uint32_t completion_entries : {9U, 18U}) {
-    rig on{{.depth = 8, .completion_entries = completion_entries}};
+    queue_pair_rig on{{.depth = 8, .completion_entries = completion_entries}};
     for (std::uint64_t lap = 0; lap < 50; ++lap) {
       for (std::uint64_t i = 0; i < 8; ++i) {
         ASSERT_EQ(on.submit_block(i).state, block_state::pending);
@@ -180,7 +178,7 @@ TEST(queue_pair, ACompletionRingIsNeverFoundFull) {
 }
 
 TEST(queue_pair, ErrorsOfTheDeviceArriveAsItsStatus) {
-  rig on;
+  queue_pair_rig on;
   on.device.faults.io_status = status_code::unrecovered_read_error;
   on.submit_block(5);
   on.device.run();
@@ -191,7 +189,7 @@ TEST(queue_pair, ErrorsOfTheDeviceArriveAsItsStatus) {
 
 TEST(queue_pair, TheFirstErrorOfARequestInPartsIsItsStatus) {
   for (const std::size_t parent_ends : {0U, 1U, 2U}) {  // the parent's command ends n-th
-    rig on;
+    queue_pair_rig on;
     on.device.faults.hold_io = true;
     on.submit(block_op::read, 0, 512, {on.piece(0, 262144)}, 42);
     on.submit(block_op::read, 0, 256, {on.piece(0, 131072)}, 43);
@@ -226,7 +224,7 @@ TEST(queue_pair, TheFirstErrorOfARequestInPartsIsItsStatus) {
 }
 
 TEST(queue_pair, ARequestInPartsWaitsForRoomForAllOfThem) {
-  rig on{{.depth = 4, .completion_entries = 5}};
+  queue_pair_rig on{{.depth = 4, .completion_entries = 5}};
   on.device.faults.hold_io = true;
   on.submit_block(1);
   on.submit_block(2);
@@ -239,7 +237,7 @@ TEST(queue_pair, ARequestInPartsWaitsForRoomForAllOfThem) {
 }
 
 TEST(queue_pair, RequestsThatMakeNoSenseEndWithInvalidField) {
-  rig on{{.depth = 4, .completion_entries = 5}};
+  queue_pair_rig on{{.depth = 4, .completion_entries = 5}};
   const segment no_region{.address = on.data.data(), .length = 512, .memory = nullptr};
   struct {
     const char* what;
@@ -276,7 +274,7 @@ TEST(queue_pair, RequestsThatMakeNoSenseEndWithInvalidField) {
 }
 
 TEST(queue_pair, CompletionsNobodyWaitsForAreCountedAndIgnored) {
-  rig on;
+  queue_pair_rig on;
   on.device.complete(1, 0, status_code::success);       // nothing is in flight
   on.device.complete(1, 0xffff, status_code::success);  // no such command
   on.device.complete(1, 8, status_code::success);       // the first that there is not
@@ -293,7 +291,7 @@ TEST(queue_pair, CompletionsNobodyWaitsForAreCountedAndIgnored) {
 }
 
 TEST(queue_pair, APartThatEndsTwiceDoesNotEndTheRequest) {
-  rig on;
+  queue_pair_rig on;
   on.device.faults.hold_io = true;
   on.submit(block_op::read, 0, 768, {on.piece(0, 393216)}, 42);
   on.device.run();
@@ -306,7 +304,7 @@ TEST(queue_pair, APartThatEndsTwiceDoesNotEndTheRequest) {
 }
 
 TEST(queue_pair, ADeviceThatAnswersOnlyNonsenseGetsOneLapPerPoll) {
-  rig on;
+  queue_pair_rig on;
   for (int i = 0; i < 40; ++i) {  // laps over itself: the device ignores our head
     on.device.complete(1, 0, status_code::success);
   }
@@ -315,7 +313,7 @@ TEST(queue_pair, ADeviceThatAnswersOnlyNonsenseGetsOneLapPerPoll) {
 }
 
 TEST(queue_pair, EntriesOfThePreviousLapAreNotReportedAgain) {
-  rig on{{.depth = 2, .completion_entries = 3}};
+  queue_pair_rig on{{.depth = 2, .completion_entries = 3}};
   for (std::uint64_t i = 0; i < 3; ++i) {  // one full lap
     on.submit_block(i);
     on.device.run();
@@ -327,7 +325,7 @@ TEST(queue_pair, EntriesOfThePreviousLapAreNotReportedAgain) {
 }
 
 TEST(queue_pair, AnIdleDeviceIsToldAtOnceAndABusyOneEveryFewCommands) {
-  rig on{{.depth = 32, .completion_entries = 33, .doorbells = doorbell_policy::eager}};
+  queue_pair_rig on{{.depth = 32, .completion_entries = 33, .doorbells = doorbell_policy::eager}};
   const segment data = on.piece(0, 512);
   block_request request{.segments = &data, .segment_count = 1, .blocks = 1};
   std::vector<std::size_t> seen;
@@ -344,7 +342,7 @@ TEST(queue_pair, AnIdleDeviceIsToldAtOnceAndABusyOneEveryFewCommands) {
 }
 
 TEST(queue_pair, ABurstIsToldAtFlushOnly) {
-  rig on{{.depth = 32, .completion_entries = 33}};
+  queue_pair_rig on{{.depth = 32, .completion_entries = 33}};
   const segment data = on.piece(0, 512);
   std::array<block_request, 20> requests{};
   requests.fill({.segments = &data, .segment_count = 1, .blocks = 1});
@@ -357,7 +355,7 @@ TEST(queue_pair, ABurstIsToldAtFlushOnly) {
 }
 
 TEST(queue_pair, ADoorbellThatCannotBePostedIsPostedLater) {
-  rig on{{.mapped = false}};
+  queue_pair_rig on{{.mapped = false}};
   on.transport.options.post_room = 0;
   on.transport.advance({});
   on.submit_block(1);
@@ -371,7 +369,7 @@ TEST(queue_pair, ADoorbellThatCannotBePostedIsPostedLater) {
 }
 
 TEST(queue_pair, PostedDoorbellsAreOnePerBurst) {
-  rig on{{.completion_entries = 18, .mapped = false}};
+  queue_pair_rig on{{.completion_entries = 18, .mapped = false}};
   for (int burst = 0; burst < 10; ++burst) {
     const segment data = on.piece(0, 512);
     std::array<block_request, 8> requests{};
@@ -386,7 +384,7 @@ TEST(queue_pair, PostedDoorbellsAreOnePerBurst) {
 }
 
 TEST(queue_pair, WhatIsInFlightWhenTheDeviceGoesEndsWithDeviceGone) {
-  rig on;
+  queue_pair_rig on;
   on.device.faults.hold_io = true;
   on.submit(block_op::read, 0, 768, {on.piece(0, 393216)}, 1);  // three commands
   on.submit_block(2);
@@ -412,7 +410,7 @@ TEST(queue_pair, WhatIsInFlightWhenTheDeviceGoesEndsWithDeviceGone) {
 
 TEST(queue_pair, ARequestThatWasEndedForTheDeviceIsNotEndedByItAgain) {
   for (const queue_state why : {queue_state::gone, queue_state::stopped}) {
-    rig on;
+    queue_pair_rig on;
     on.device.faults.hold_io = true;
     on.submit(block_op::read, 0, 512, {on.piece(0, 262144)}, 1);  // two commands
     on.submit_block(2);
@@ -433,7 +431,7 @@ TEST(queue_pair, ARequestThatWasEndedForTheDeviceIsNotEndedByItAgain) {
 }
 
 TEST(queue_pair, AStoppedQueueAbortsAndStartsAnew) {
-  rig on;
+  queue_pair_rig on;
   on.device.faults.hold_io = true;
   on.submit_block(1);
   on.submit_block(2);

@@ -11,8 +11,6 @@
 namespace runnel::nvme {
 namespace {
 
-using rig = controller_rig;
-
 constexpr std::uint32_t ordinary = 0x1234'1b36;
 constexpr std::uint32_t old_qemu = 0x5845'8086;
 constexpr std::uint32_t nytro = 0x0100'1bb1;
@@ -28,8 +26,9 @@ TEST(quirks, BelongToVendorAndDeviceTogether) {
 }
 
 /// A controller that is ready.
-std::unique_ptr<rig> open(std::uint32_t pci_id, std::vector<std::uint32_t> namespaces = {1}) {
-  auto on = std::make_unique<rig>(
+std::unique_ptr<controller_rig> open(std::uint32_t pci_id,
+                                     std::vector<std::uint32_t> namespaces = {1}) {
+  auto on = std::make_unique<controller_rig>(
       sim::nvme_device_options{.oncs = oncs_write_zeroes, .namespaces = std::move(namespaces)});
   on->transport->pci_id = pci_id;
   EXPECT_TRUE(on->reach(controller_state::ready));
@@ -61,7 +60,7 @@ TEST(quirks, DescriptorsAreNotAskedForWhereTheyHurt) {
 TEST(quirks, StatusIsReadLateWhereItMustBe) {
   for (const bool late : {true, false}) {
     SCOPED_TRACE(late);
-    rig on;
+    controller_rig on;
     on.transport->pci_id = late ? nytro : ordinary;
     on.device.faults.never_ready = true;  // within the second that it says
     const instant start = on.clock.now();

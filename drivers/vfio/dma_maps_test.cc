@@ -5,11 +5,13 @@
 
 #include <array>
 
+#include "tests/sim/edge_numbers.h"
+
 namespace runnel::vfio {
 namespace {
 
-constexpr std::uint64_t page = 4096;
-constexpr std::uint64_t top = ~std::uint64_t{0};
+using sim::page;
+using sim::top;
 
 class DmaMaps : public testing::Test {
  protected:

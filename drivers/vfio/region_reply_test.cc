@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "drivers/vfio/uapi/vfio.h"
+#include "tests/sim/edge_numbers.h"
 #include "tests/sim/scripted_peer.h"
 
 namespace runnel::vfio {
@@ -16,10 +17,10 @@ namespace {
 
 using sim::byte_vector;
 using sim::bytes_of;
+using sim::top;
 
 constexpr std::uint32_t index = 3;
 constexpr std::uint64_t region_bytes = 0x4000;
-constexpr std::uint64_t top = ~std::uint64_t{0};
 
 struct sparse_reply {
   uapi::region_info region{.argsz = 88,
@@ -73,12 +74,12 @@ TEST(RegionReply, AReplyCutAnywhereIsRefusedAndNeverReadBeyond) {
   }
 }
 
-struct lie {
+struct region_lie {
   const char* name;
   void (*tell)(sparse_reply&);
 };
 
-class RegionLies : public testing::TestWithParam<lie> {};
+class RegionLies : public testing::TestWithParam<region_lie> {};
 
 TEST_P(RegionLies, AreRefusedAsProtocolErrors) {
   sparse_reply reply;
@@ -91,20 +92,22 @@ TEST_P(RegionLies, AreRefusedAsProtocolErrors) {
 INSTANTIATE_TEST_SUITE_P(
     Each, RegionLies,
     testing::Values(
-        lie{"another_index", [](sparse_reply& r) { r.region.index = 4; }},
-        lie{"argsz_below_the_structure", [](sparse_reply& r) { r.region.argsz = 31; }},
-        lie{"chain_inside_the_structure", [](sparse_reply& r) { r.region.cap_offset = 8; }},
-        lie{"chain_beyond_the_end", [](sparse_reply& r) { r.region.cap_offset = 4096; }},
-        lie{"chain_at_the_last_number", [](sparse_reply& r) { r.region.cap_offset = 0xffffffff; }},
-        lie{"capability_follows_itself", [](sparse_reply& r) { r.unknown.next = 32; }},
-        lie{"capabilities_overlap", [](sparse_reply& r) { r.unknown.next = 36; }},
-        lie{"chain_goes_back", [](sparse_reply& r) { r.sparse.header.next = 32; }},
-        lie{"unknown_version", [](sparse_reply& r) { r.sparse.header.version = 2; }},
-        lie{"one_area_too_many", [](sparse_reply& r) { r.sparse.nr_areas = 3; }},
-        lie{"four_billion_areas", [](sparse_reply& r) { r.sparse.nr_areas = 0xffffffff; }},
-        lie{"area_over_the_end", [](sparse_reply& r) { r.high.size = 0x1001; }},
-        lie{"area_beyond_the_end", [](sparse_reply& r) { r.high.offset = region_bytes + 1; }},
-        lie{"area_wraps", [](sparse_reply& r) { r.high = {.offset = top, .size = 2}; }}),
+        region_lie{"another_index", [](sparse_reply& r) { r.region.index = 4; }},
+        region_lie{"argsz_below_the_structure", [](sparse_reply& r) { r.region.argsz = 31; }},
+        region_lie{"chain_inside_the_structure", [](sparse_reply& r) { r.region.cap_offset = 8; }},
+        region_lie{"chain_beyond_the_end", [](sparse_reply& r) { r.region.cap_offset = 4096; }},
+        region_lie{"chain_at_the_last_number",
+                   [](sparse_reply& r) { r.region.cap_offset = 0xffffffff; }},
+        region_lie{"capability_follows_itself", [](sparse_reply& r) { r.unknown.next = 32; }},
+        region_lie{"capabilities_overlap", [](sparse_reply& r) { r.unknown.next = 36; }},
+        region_lie{"chain_goes_back", [](sparse_reply& r) { r.sparse.header.next = 32; }},
+        region_lie{"unknown_version", [](sparse_reply& r) { r.sparse.header.version = 2; }},
+        region_lie{"one_area_too_many", [](sparse_reply& r) { r.sparse.nr_areas = 3; }},
+        region_lie{"four_billion_areas", [](sparse_reply& r) { r.sparse.nr_areas = 0xffffffff; }},
+        region_lie{"area_over_the_end", [](sparse_reply& r) { r.high.size = 0x1001; }},
+        region_lie{"area_beyond_the_end",
+                   [](sparse_reply& r) { r.high.offset = region_bytes + 1; }},
+        region_lie{"area_wraps", [](sparse_reply& r) { r.high = {.offset = top, .size = 2}; }}),
     [](const auto& each) { return std::string{each.param.name}; });
 
 }  // namespace

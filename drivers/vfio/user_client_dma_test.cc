@@ -13,19 +13,20 @@
 #include "drivers/vfio_user/socket_channel.h"
 #include "mempool/base/bits.h"
 #include "tests/sim/client_and_peer.h"
+#include "tests/sim/edge_numbers.h"
 
 namespace runnel::vfio {
 namespace {
 
 using sim::byte_vector;
 using sim::bytes_of;
+using sim::page;
 using sim::scripted_peer;
 using vfio_user::command;
 using vfio_user::command_header;
 using vfio_user::dma_access_payload;
 
 constexpr std::uint64_t bus = 0x100000;
-constexpr std::uint64_t page = 4096;
 
 class UserClientDma : public sim::client_and_peer {
  protected:

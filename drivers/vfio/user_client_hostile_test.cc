@@ -43,14 +43,14 @@ using message = scripted_peer::message;
   return each.param.name;
 }
 
-struct lie {
+struct answer_lie {
   const char* name;
   void (*tell)(scripted_peer& peer, const message& asked);
 };
 
 // ---- answers to an operation ----
 
-class AnswerLies : public sim::client_and_peer, public testing::WithParamInterface<lie> {};
+class AnswerLies : public sim::client_and_peer, public testing::WithParamInterface<answer_lie> {};
 
 TEST_P(AnswerLies, EndTheConnectionAndEveryTicket) {
   bring_up_ready();
@@ -86,43 +86,45 @@ TEST_F(AnswerLies, EndTheStreamForThePeerToo) {
 INSTANTIATE_TEST_SUITE_P(
     Each, AnswerLies,
     testing::Values(
-        lie{"less_than_asked", [](auto& peer, auto& asked) { say_read(peer, asked, 3, 3); }},
-        lie{"more_than_asked", [](auto& peer, auto& asked) { say_read(peer, asked, 5, 5); }},
-        lie{"a_megabyte", [](auto& peer, auto& asked) { say_read(peer, asked, mib, mib); }},
-        lie{"count_without_data", [](auto& peer, auto& asked) { say_read(peer, asked, 4, 0); }},
-        lie{"data_without_count", [](auto& peer, auto& asked) { say_read(peer, asked, 0, 4); }},
-        lie{"huge_count", [](auto& peer, auto& asked) { say_read(peer, asked, ~0U, 4); }},
-        lie{"empty", [](auto& peer, auto& asked) { peer.reply(asked); }},
-        lie{"another_id",
-            [](auto& peer, auto& asked) {
-              say_head(peer, asked, asked.head.id ^ 1U, command::region_read);
-            }},
-        lie{"an_old_generation",
-            [](auto& peer, auto& asked) {
-              say_head(peer, asked, asked.head.id ^ 64U, command::region_read);
-            }},
-        lie{"another_command",
-            [](auto& peer, auto& asked) {
-              say_head(peer, asked, asked.head.id, command::region_write);
-            }},
-        lie{"size_below_a_header",
-            [](auto& peer, auto& asked) {
-              auto head = vfio_user::reply_header(asked.head, 0);
-              head.size = 15;
-              peer.say_raw(bytes_of(head));
-            }},
-        lie{"size_of_four_gigabytes",
-            [](auto& peer, auto& asked) {
-              auto head = vfio_user::reply_header(asked.head, 0);
-              head.size = ~0U;
-              peer.say_raw(bytes_of(head));
-            }},
-        lie{"neither_command_nor_reply",
-            [](auto& peer, auto& asked) {
-              auto head = vfio_user::reply_header(asked.head, 0);
-              head.flags = 2;
-              peer.say_raw(bytes_of(head));
-            }}),
+        answer_lie{"less_than_asked", [](auto& peer, auto& asked) { say_read(peer, asked, 3, 3); }},
+        answer_lie{"more_than_asked", [](auto& peer, auto& asked) { say_read(peer, asked, 5, 5); }},
+        answer_lie{"a_megabyte", [](auto& peer, auto& asked) { say_read(peer, asked, mib, mib); }},
+        answer_lie{"count_without_data",
+                   [](auto& peer, auto& asked) { say_read(peer, asked, 4, 0); }},
+        answer_lie{"data_without_count",
+                   [](auto& peer, auto& asked) { say_read(peer, asked, 0, 4); }},
+        answer_lie{"huge_count", [](auto& peer, auto& asked) { say_read(peer, asked, ~0U, 4); }},
+        answer_lie{"empty", [](auto& peer, auto& asked) { peer.reply(asked); }},
+        answer_lie{"another_id",
+                   [](auto& peer, auto& asked) {
+                     say_head(peer, asked, asked.head.id ^ 1U, command::region_read);
+                   }},
+        answer_lie{"an_old_generation",
+                   [](auto& peer, auto& asked) {
+                     say_head(peer, asked, asked.head.id ^ 64U, command::region_read);
+                   }},
+        answer_lie{"another_command",
+                   [](auto& peer, auto& asked) {
+                     say_head(peer, asked, asked.head.id, command::region_write);
+                   }},
+        answer_lie{"size_below_a_header",
+                   [](auto& peer, auto& asked) {
+                     auto head = vfio_user::reply_header(asked.head, 0);
+                     head.size = 15;
+                     peer.say_raw(bytes_of(head));
+                   }},
+        answer_lie{"size_of_four_gigabytes",
+                   [](auto& peer, auto& asked) {
+                     auto head = vfio_user::reply_header(asked.head, 0);
+                     head.size = ~0U;
+                     peer.say_raw(bytes_of(head));
+                   }},
+        answer_lie{"neither_command_nor_reply",
+                   [](auto& peer, auto& asked) {
+                     auto head = vfio_user::reply_header(asked.head, 0);
+                     head.flags = 2;
+                     peer.say_raw(bytes_of(head));
+                   }}),
     [](const auto& each) { return name_of(each); });
 
 TEST_F(AnswerLies, ASecondAnswerToTheSameQuestionEndsTheConnection) {

@@ -408,7 +408,7 @@ TEST(Messages, SurviveAnyCutOnBothKindsOfChannel) {
       const unique_fd memory = testing::make_memory(4096);
       const std::array fds{memory.get(), memory.get(), memory.get()};
       constexpr std::array<std::size_t, 6> sizes{0, 1, 16, 4096, 70'000, data_bytes_max};
-      for (std::uint16_t id = 0; id < sizes.size(); ++id) {
+      for (std::uint16_t id = 0; id < std::uint16_t{sizes.size()}; ++id) {
         const bytes data(sizes[id], static_cast<std::byte>(id));
         ASSERT_TRUE(out.push(command_header(id, command::region_write, data.size()), {}, data,
                              std::span{fds}.first(id % 3)));

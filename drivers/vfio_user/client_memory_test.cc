@@ -16,15 +16,15 @@
 #include <vector>
 
 #include "drivers/vfio_user/server_testing.h"
+#include "tests/sim/edge_numbers.h"
 
 namespace runnel::vfio_user {
 namespace {
 
+using sim::page;
+using sim::top;
 using testing::make_memory;
 using testing::open_descriptors;
-
-constexpr std::uint64_t page = 4096;
-constexpr std::uint64_t top = ~std::uint64_t{0};
 
 unique_fd copy_of(const unique_fd& fd) {
   return unique_fd{::dup(fd.get())};

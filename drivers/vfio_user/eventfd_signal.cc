@@ -73,7 +73,7 @@ void signal_eventfd(int eventfd) noexcept {
   if (!of_this_thread.signal(eventfd)) {
     // Full (EAGAIN) is readable already. There is nobody to report anything else to.
     const std::uint64_t one = 1;
-    (void)!::write(eventfd, &one, sizeof(one));
+    [[maybe_unused]] const auto written = ::write(eventfd, &one, sizeof(one));
   }
 }
 

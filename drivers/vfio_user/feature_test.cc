@@ -10,11 +10,13 @@
 #include <vector>
 
 #include "drivers/vfio_user/server_testing.h"
+#include "tests/sim/edge_numbers.h"
 
 namespace runnel::vfio_user {
 namespace {
 
 using namespace vfio::uapi::feature_flags;
+using sim::top;
 using testing::bytes;
 using testing::bytes_of;
 using testing::operator+;
@@ -151,7 +153,6 @@ TEST(Feature, MigrationReachesTheModel) {
 
 TEST(Feature, LoggingChecksItsRangesBeforeTheModelSeesThem) {
   migrating_model model;
-  constexpr std::uint64_t top = ~std::uint64_t{0};
   const auto start = [](std::uint64_t page_bytes, std::uint32_t ranges) {
     return bytes_of(feature_dma_logging_start{.page_size = page_bytes, .num_ranges = ranges});
   };
@@ -174,7 +175,6 @@ TEST(Feature, LoggingChecksItsRangesBeforeTheModelSeesThem) {
 
 TEST(Feature, ADirtyReportNeedsRoomForItsBits) {
   migrating_model model;
-  constexpr std::uint64_t top = ~std::uint64_t{0};
   const auto report = [](std::uint64_t where, std::uint64_t length, std::uint64_t page_bytes) {
     return bytes_of(
         feature_dma_logging_report{.iova = where, .length = length, .page_size = page_bytes});

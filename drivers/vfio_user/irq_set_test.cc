@@ -37,44 +37,44 @@ constexpr std::uint32_t bool_mask = 0x0a;
 constexpr std::uint32_t none_unmask = 0x11;
 constexpr std::uint32_t eventfd_unmask = 0x14;
 
-vfio::uapi::irq_set set(std::uint32_t flags, std::uint32_t index, std::uint32_t start,
-                        std::uint32_t count, std::uint32_t argsz = 20) {
+vfio::uapi::irq_set irqs(std::uint32_t flags, std::uint32_t index, std::uint32_t start,
+                         std::uint32_t count, std::uint32_t argsz = 20) {
   return {.argsz = argsz, .flags = flags, .index = index, .start = start, .count = count};
 }
 
 TEST(IrqSet, EveryCombinationHasARow) {
   const testing::recording_model model;  // INTx 1, MSI none, MSI-X 33
   const std::vector<row> rows{
-      {"attach one", set(eventfd_trigger, 2, 5, 1), 1, 0, 0, kind::attach},
-      {"attach sixteen", set(eventfd_trigger, 2, 17, 16), 16, 0, 0, kind::attach},
-      {"detach all", set(eventfd_trigger, 2, 0, 33), 0, 0, 0, kind::detach},
-      {"attach nothing", set(eventfd_trigger, 2, 0, 0), 0, 0, 0, kind::nothing},
-      {"disable", set(none_trigger, 2, 0, 0), 0, 0, 0, kind::disable},
-      {"fire", set(none_trigger, 2, 0, 1), 0, 0, ENOTSUP, {}},
-      {"fire some", set(bool_trigger, 2, 0, 2), 0, 2, ENOTSUP, {}},
-      {"mask INTx", set(none_mask, 0, 0, 1), 0, 0, 0, kind::mask},
-      {"unmask INTx", set(none_unmask, 0, 0, 1), 0, 0, 0, kind::unmask},
-      {"mask INTx by a byte", set(bool_mask, 0, 0, 1), 0, 1, 0, kind::mask},
-      {"mask no INTx", set(none_mask, 0, 0, 0), 0, 0, EINVAL, {}},
-      {"mask MSI-X", set(none_mask, 2, 0, 1), 0, 0, ENOTTY, {}},
-      {"unmask by eventfd", set(eventfd_unmask, 0, 0, 1), 1, 0, ENOTTY, {}},
-      {"absent interrupt", set(eventfd_trigger, 1, 0, 1), 1, 0, EINVAL, {}},
-      {"index beyond", set(eventfd_trigger, 3, 0, 1), 1, 0, EINVAL, {}},
-      {"index far beyond", set(none_trigger, most, 0, 0), 0, 0, EINVAL, {}},
-      {"start beyond", set(eventfd_trigger, 2, 33, 1), 1, 0, EINVAL, {}},
-      {"one too many", set(eventfd_trigger, 2, 32, 2), 2, 0, EINVAL, {}},
-      {"sum wraps", set(eventfd_trigger, 2, 2, most), 0, 0, EINVAL, {}},
-      {"start wraps", set(eventfd_trigger, 2, most, 2), 2, 0, EINVAL, {}},
-      {"fewer eventfds than vectors", set(eventfd_trigger, 2, 0, 3), 2, 0, EINVAL, {}},
-      {"more eventfds than vectors", set(eventfd_trigger, 2, 0, 1), 2, 0, EINVAL, {}},
-      {"eventfds without the flag", set(none_trigger, 2, 0, 0), 1, 0, EINVAL, {}},
-      {"too few bytes", set(bool_mask, 0, 0, 1), 0, 0, EINVAL, {}},
-      {"no data type", set(0x20, 2, 0, 0), 0, 0, EINVAL, {}},
-      {"two data types", set(0x23, 2, 0, 0), 0, 0, EINVAL, {}},
-      {"no action", set(0x04, 2, 0, 1), 1, 0, EINVAL, {}},
-      {"two actions", set(0x31, 0, 0, 1), 0, 0, EINVAL, {}},
-      {"unknown flag", set(0x61, 2, 0, 0), 0, 0, EINVAL, {}},
-      {"short argsz", set(none_trigger, 2, 0, 0, 19), 0, 0, EINVAL, {}},
+      {"attach one", irqs(eventfd_trigger, 2, 5, 1), 1, 0, 0, kind::attach},
+      {"attach sixteen", irqs(eventfd_trigger, 2, 17, 16), 16, 0, 0, kind::attach},
+      {"detach all", irqs(eventfd_trigger, 2, 0, 33), 0, 0, 0, kind::detach},
+      {"attach nothing", irqs(eventfd_trigger, 2, 0, 0), 0, 0, 0, kind::nothing},
+      {"disable", irqs(none_trigger, 2, 0, 0), 0, 0, 0, kind::disable},
+      {"fire", irqs(none_trigger, 2, 0, 1), 0, 0, ENOTSUP, {}},
+      {"fire some", irqs(bool_trigger, 2, 0, 2), 0, 2, ENOTSUP, {}},
+      {"mask INTx", irqs(none_mask, 0, 0, 1), 0, 0, 0, kind::mask},
+      {"unmask INTx", irqs(none_unmask, 0, 0, 1), 0, 0, 0, kind::unmask},
+      {"mask INTx by a byte", irqs(bool_mask, 0, 0, 1), 0, 1, 0, kind::mask},
+      {"mask no INTx", irqs(none_mask, 0, 0, 0), 0, 0, EINVAL, {}},
+      {"mask MSI-X", irqs(none_mask, 2, 0, 1), 0, 0, ENOTTY, {}},
+      {"unmask by eventfd", irqs(eventfd_unmask, 0, 0, 1), 1, 0, ENOTTY, {}},
+      {"absent interrupt", irqs(eventfd_trigger, 1, 0, 1), 1, 0, EINVAL, {}},
+      {"index beyond", irqs(eventfd_trigger, 3, 0, 1), 1, 0, EINVAL, {}},
+      {"index far beyond", irqs(none_trigger, most, 0, 0), 0, 0, EINVAL, {}},
+      {"start beyond", irqs(eventfd_trigger, 2, 33, 1), 1, 0, EINVAL, {}},
+      {"one too many", irqs(eventfd_trigger, 2, 32, 2), 2, 0, EINVAL, {}},
+      {"sum wraps", irqs(eventfd_trigger, 2, 2, most), 0, 0, EINVAL, {}},
+      {"start wraps", irqs(eventfd_trigger, 2, most, 2), 2, 0, EINVAL, {}},
+      {"fewer eventfds than vectors", irqs(eventfd_trigger, 2, 0, 3), 2, 0, EINVAL, {}},
+      {"more eventfds than vectors", irqs(eventfd_trigger, 2, 0, 1), 2, 0, EINVAL, {}},
+      {"eventfds without the flag", irqs(none_trigger, 2, 0, 0), 1, 0, EINVAL, {}},
+      {"too few bytes", irqs(bool_mask, 0, 0, 1), 0, 0, EINVAL, {}},
+      {"no data type", irqs(0x20, 2, 0, 0), 0, 0, EINVAL, {}},
+      {"two data types", irqs(0x23, 2, 0, 0), 0, 0, EINVAL, {}},
+      {"no action", irqs(0x04, 2, 0, 1), 1, 0, EINVAL, {}},
+      {"two actions", irqs(0x31, 0, 0, 1), 0, 0, EINVAL, {}},
+      {"unknown flag", irqs(0x61, 2, 0, 0), 0, 0, EINVAL, {}},
+      {"short argsz", irqs(none_trigger, 2, 0, 0, 19), 0, 0, EINVAL, {}},
   };
   for (const row& each : rows) {
     std::vector<std::byte> payload(sizeof(each.set) + each.data_bytes, std::byte{1});
@@ -87,14 +87,14 @@ TEST(IrqSet, EveryCombinationHasARow) {
       EXPECT_EQ(change->count, each.set.count) << each.what;
     }
   }
-  const auto good = set(none_trigger, 2, 0, 0);
+  const auto good = irqs(none_trigger, 2, 0, 0);
   EXPECT_FALSE(check_irq_set(wire_bytes(good).first(19), 0, model.layout));
 }
 
 TEST(IrqSet, AByteOfZeroMasksNothing) {
   const testing::recording_model model;
   std::vector<std::byte> payload(21);
-  write_wire(payload, set(bool_mask, 0, 0, 1));
+  write_wire(payload, irqs(bool_mask, 0, 0, 1));
   EXPECT_EQ(check_irq_set(payload, 0, model.layout)->what, kind::nothing);
 }
 

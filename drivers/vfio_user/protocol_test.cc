@@ -8,10 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "tests/sim/edge_numbers.h"
+
 namespace runnel::vfio_user {
 namespace {
 
-constexpr std::uint64_t top = ~std::uint64_t{0};
+using sim::top;
 
 std::string version_payload(version_numbers numbers, std::string_view text) {
   const auto wire = wire_bytes(numbers);

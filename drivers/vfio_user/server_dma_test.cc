@@ -11,13 +11,14 @@
 
 #include "drivers/vfio_user/server_testing.h"
 #include "drivers/vfio_user/socket_channel.h"
+#include "tests/sim/edge_numbers.h"
 
 namespace runnel::vfio_user {
 namespace {
 
-using namespace testing;  // NOLINT(google-build-using-namespace): this test's own helpers
+using sim::page;
 
-constexpr std::uint64_t page = 4096;
+using namespace testing;  // NOLINT(google-build-using-namespace): this test's own helpers
 
 class ServerDma : public ::testing::Test {
  protected:

@@ -14,13 +14,13 @@
 
 #include "drivers/vfio_user/client_memory.h"
 #include "drivers/vfio_user/server_testing.h"
+#include "tests/sim/edge_numbers.h"
 
 namespace runnel::vfio_user {
 namespace {
 
+using sim::page;
 using testing::make_memory;
-
-constexpr std::uint64_t page = 4096;
 
 void on_sigbus(int, siginfo_t* info, void*) {
   if (!handle_sigbus(*info)) {

@@ -352,7 +352,8 @@ class nvme_device {
     } else if (page == nvme::log_page::device_self_test) {
       return nvme::status_code::invalid_log_page;
     }
-    const std::size_t bytes = std::min<std::size_t>(((entry.cdw10 >> 16U) + 1) * 4, log.size());
+    const std::size_t bytes =
+        std::min<std::size_t>(((entry.cdw10 >> 16U) + std::size_t{1}) * 4, log.size());
     std::memcpy(at(entry.prp1, bytes), log.data(), bytes);
     return nvme::status_code::success;
   }
