@@ -13,13 +13,13 @@
 #include <vector>
 
 #include "apps/perf/workload.h"
-#include "apps/target/vfio_user_transport.h"
 #include "drivers/nvme/controller.h"
 #include "drivers/soft/ram.h"
 #include "drivers/vfio/user_client.h"
 #include "drivers/vfio_user/channel.h"
-#include "drivers/vfio_user/server.h"
 #include "mempool/window.h"
+#include "tests/sim/served_disk.h"
+#include "tests/sim/trace.h"
 
 namespace runnel {
 namespace {
@@ -30,50 +30,13 @@ constexpr std::uint32_t depth = 16;
 constexpr std::uint32_t blocks_max = 24;  // of one command: up to four pages, so PRP lists are used
 constexpr std::uint32_t commands_per_life = 5'000;
 
-/// FNV-1a over what happened.
-class trace {
- public:
-  void add(std::uint64_t value) noexcept {
-    for (int byte = 0; byte < 8; ++byte) {
-      hash_ = (hash_ ^ (value & 0xffU)) * 0x100000001b3U;
-      value >>= 8U;
-    }
-  }
-  [[nodiscard]] std::uint64_t hash() const noexcept { return hash_; }
-
- private:
-  std::uint64_t hash_ = 0xcbf29ce484222325U;
-};
-
-/// The served side: a disk in memory behind a controller.
-struct served_side {
-  served_side() {
-    auto ram = soft::open_ram("ram:2M", disk_blocks * block_bytes, block_bytes);
-    disk = std::move(*ram);
-    system.nqn = "nqn.2014-08.org.nvmexpress:uuid:00000000-0000-0000-0000-000000000001";
-    system.serial = "1";
-    system.firmware = "1";
-    system.namespaces.push_back({.device = disk.get(), .identity = {}});
-    target::namespace_path& path = paths.emplace_back();
-    path.queue = std::move(*disk->make_queue(depth));
-    path.block_count = disk_blocks;
-    endpoint = std::make_unique<target::vfio_user_endpoint>(
-        system, paths, std::vector<block_device*>{}, target::endpoint_options{});
-    server = std::move(*vfio_user::server::create(*endpoint, {}));
-    endpoint->answer_through(*server);
-  }
-
-  std::unique_ptr<block_device> disk;
-  target::subsystem system;
-  std::vector<target::namespace_path> paths;
-  std::unique_ptr<target::vfio_user_endpoint> endpoint;
-  std::unique_ptr<vfio_user::server> server;
-};
-
 class spine {
  public:
   explicit spine(std::uint64_t seed)
-      : memory_{std::move(*window::create({.bytes = 8 * mib, .huge = false}))}, random_{seed} {
+      : disk_{std::move(*soft::open_ram("ram:2M", disk_blocks * block_bytes, block_bytes))},
+        served_{*disk_, depth},
+        memory_{std::move(*window::create({.bytes = 8 * mib, .huge = false}))},
+        random_{seed} {
     auto [near, far] = vfio_user::memory_channel_pair(seed);
     served_.server->attach(std::move(far));
     auto client = std::make_unique<vfio::user_client>(std::move(near), vfio::client_options{});
@@ -273,7 +236,8 @@ class spine {
   }
 
   virtual_clock clock_;
-  served_side served_;
+  std::unique_ptr<block_device> disk_;
+  sim::served_disk served_;
   window memory_;
   perf::random_stream random_;
   std::unique_ptr<nvme::controller> driver_;
@@ -281,7 +245,7 @@ class spine {
   std::span<std::byte> data_;
   std::vector<std::byte> content_;
   std::array<command, depth> commands_{};
-  trace trace_;
+  sim::trace trace_;
   std::uint64_t completed_ = 0;
   std::uint64_t aborted_ = 0;
   bool resetting_ = false;
