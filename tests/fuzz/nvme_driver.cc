@@ -100,7 +100,7 @@ class user {
         static_cast<void>(subject_->reset());  // refused unless it is ready
         return;
       case 5:
-        return use_log();
+        return ask();
       case 6:
         return make_queue();
       default:
@@ -156,15 +156,19 @@ class user {
       total += piece.length;
     }
     const auto blocks = static_cast<std::uint32_t>(total / 512);
-    block_request request{
-        .tag = next_tag_,
-        .segments = segments.data(),
-        .segment_count = count,
-        .blocks = program_.rarely(8) ? program_.take_byte() : blocks,
-        .first = lba{program_.take_byte()},
-        .op = program_.pick(std::array{block_op::read, block_op::write, block_op::flush})};
+    block_request request{.tag = next_tag_,
+                          .segments = segments.data(),
+                          .segment_count = count,
+                          .blocks = program_.rarely(8) ? program_.take_byte() : blocks,
+                          .first = lba{program_.take_byte()},
+                          .op = program_.pick(std::array{
+                              block_op::read, block_op::write, block_op::flush, block_op::compare,
+                              block_op::write_zeroes, block_op::deallocate, block_op::verify})};
+    if (!has_data(request.op)) {
+      request.segment_count = 0;
+    }
     if (request.op == block_op::flush) {
-      request.blocks = request.segment_count = 0;
+      request.blocks = 0;
     }
     block_queue& queue = *queues_[program_.below(static_cast<std::uint32_t>(queues_.size()))];
     queue.submit({&request, 1});
@@ -186,13 +190,27 @@ class user {
     }
   }
 
-  void use_log() {
+  /// Asks one question; it is refused when it is wrong, or while another is under way.
+  void ask() {
     constexpr std::array<std::uint32_t, 4> sizes{512, 4096, 64, 3};
-    static_cast<void>(subject_->read_log(nvme::log_page::health_information,
-                                         program_.pick(sizes)));  // refused when it is wrong
+    const auto which = static_cast<nvme::feature>(program_.take_byte());
+    switch (program_.below(4)) {
+      case 0:
+        static_cast<void>(subject_->get_feature(which, nvme::feature_select::supported));
+        break;
+      case 1:
+        static_cast<void>(subject_->set_feature(which, program_.take_byte()));
+        break;
+      case 2:
+        static_cast<void>(subject_->format(program_.take_byte(), nvme::erase::user_data));
+        break;
+      default:
+        static_cast<void>(
+            subject_->read_log(nvme::log_page::health_information, program_.pick(sizes)));
+    }
     turn();
-    if (const auto log = subject_->take_log(); log && *log) {
-      CHECK((*log)->size() <= 4096);
+    if (const auto answer = subject_->take_answer(); answer && *answer) {
+      CHECK((*answer)->data.size() <= 4096);
     }
   }
 
