@@ -15,7 +15,8 @@ RUN_SECONDS_MAX = 60.0
 READY_SECONDS_MAX = 10.0
 END_SECONDS_MAX = 10.0
 
-binary = Path("runnel")  # set by run.py
+binary = Path("runnel")  # set by run.py, and so is:
+lying_target = Path("lying_target")
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,11 @@ def memfds_mapped(pid: int) -> int:
 class started:
     """A command that runs on: what it prints is read as it comes."""
 
-    def __init__(self, *words: object) -> None:
+    def __init__(self, command: Path, *words: object) -> None:
         self._err = tempfile.TemporaryFile()
         self._out = b""
         self.process = subprocess.Popen(
-            [str(binary), *map(str, words)],
+            [str(command), *map(str, words)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._err,
         )
 
@@ -89,9 +90,13 @@ class started:
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> finished:
         """Sends a signal and waits for the end."""
-        start = time.monotonic()
         self.process.send_signal(how)
-        rest, _ = self.process.communicate(timeout=END_SECONDS_MAX)
+        return self.finish(END_SECONDS_MAX)
+
+    def finish(self, seconds_max: float = RUN_SECONDS_MAX) -> finished:
+        """Waits for the end."""
+        start = time.monotonic()
+        rest, _ = self.process.communicate(timeout=seconds_max)
         seconds = time.monotonic() - start
         return finished(self.process.returncode, self._out + rest, self.errors(), seconds)
 
@@ -116,7 +121,10 @@ class program_case(unittest.TestCase):
         return path
 
     def start(self, *words: object) -> started:
-        command = started(*words)
+        return self.start_program(binary, *words)
+
+    def start_program(self, which: Path, *words: object) -> started:
+        command = started(which, *words)
         self.addCleanup(command.close)
         return command
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Runs the whole-program tests, a TAP line each.  usage: run.py RUNNEL [CASE...]"""
+"""Runs the whole-program tests, a TAP line each.  usage: run.py RUNNEL LYING_TARGET [CASE...]"""
 
 import os
 import sys
@@ -11,6 +11,7 @@ import figures
 import lifetime
 import misuse
 import program
+import trust
 
 
 class tap_result(unittest.TestResult):
@@ -34,11 +35,12 @@ class tap_result(unittest.TestResult):
 
 
 def main() -> int:
-    program.binary = Path(sys.argv[1]).resolve()
+    program.binary, program.lying_target = (Path(word).resolve() for word in sys.argv[1:3])
     os.environ["LC_ALL"] = "C.UTF-8"
     loader = unittest.TestLoader()
-    suites = [loader.loadTestsFromModule(module) for module in (misuse, data, lifetime, figures)]
-    wanted = sys.argv[2:]
+    modules = (misuse, data, lifetime, figures, trust)
+    suites = [loader.loadTestsFromModule(module) for module in modules]
+    wanted = sys.argv[3:]
     tests = [
         test
         for suite in suites
