@@ -8,6 +8,7 @@ from pathlib import Path
 
 import data
 import figures
+import hostile
 import lifetime
 import misuse
 import program
@@ -38,7 +39,7 @@ def main() -> int:
     program.binary, program.lying_target = (Path(word).resolve() for word in sys.argv[1:3])
     os.environ["LC_ALL"] = "C.UTF-8"
     loader = unittest.TestLoader()
-    modules = (misuse, data, lifetime, figures, trust)
+    modules = (misuse, data, lifetime, figures, trust, hostile)
     suites = [loader.loadTestsFromModule(module) for module in modules]
     wanted = sys.argv[3:]
     tests = [
