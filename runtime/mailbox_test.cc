@@ -94,7 +94,7 @@ TEST(Mailbox, ATurnTakesABoundedNumberFromALane) {
 
 task<int> add_over_there(reactor& there, int a, int b, core_id& where) {
   const auto add = [&](reactor& core) -> task<int> {
-    co_await core.yield();
+    static_cast<void>(co_await core.yield());
     where = reactor::current()->core();
     co_return a + b;
   };
