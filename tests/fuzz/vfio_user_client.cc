@@ -212,7 +212,7 @@ class user_and_peer {
 
   template <class Honest>
   void answer(scripted_peer& peer, const scripted_peer::message& asked, const Honest& honest) {
-    if (!asked.head.wants_reply()) {
+    if (asked.head.is_reply() || !asked.head.wants_reply()) {
       return;
     }
     switch (!honest_ && program_.rarely(6) ? program_.below(7) : 7) {
