@@ -74,8 +74,9 @@ void buffer_pool::put_from_elsewhere(std::byte* data) noexcept {
 
 /// What others returned becomes free here, so that the lowest of a new pool ends up on top.
 void buffer_pool::take_home() noexcept {
-  CHECK(owner_ == nullptr || owner_ == __builtin_thread_pointer());
-  owner_ = __builtin_thread_pointer();
+  const void* const owner = owner_.load(std::memory_order_relaxed);
+  CHECK(owner == nullptr || owner == __builtin_thread_pointer());
+  owner_.store(__builtin_thread_pointer(), std::memory_order_relaxed);
   // pairs with the release of whoever returned them
   std::uint32_t each = returned_.exchange(none, std::memory_order_acquire);
   for (; each != none; each = next_[each]) {

@@ -61,7 +61,7 @@ class buffer_pool {
   std::size_t count_;
   std::unique_ptr<std::byte*[]> free_;  // stack of free buffers, top at free_count_ - 1
   std::size_t free_count_ = 0;
-  const void* owner_ = nullptr;  // the thread, by its thread pointer; null: nobody took one yet
+  std::atomic<const void*> owner_ = nullptr;  // the thread, by its pointer; null: none took one yet
 
   // Returned by other threads: a stack of buffer numbers, pushed by anyone, taken as a whole by the
   // owner. Links are not kept in the buffers, where a device could write.
@@ -82,7 +82,7 @@ inline buffer buffer_pool::get() noexcept {
 }
 
 inline void buffer_pool::put(std::byte* data) noexcept {
-  if (owner_ != __builtin_thread_pointer()) [[unlikely]] {
+  if (owner_.load(std::memory_order_relaxed) != __builtin_thread_pointer()) [[unlikely]] {
     put_from_elsewhere(data);
     return;
   }
