@@ -173,9 +173,9 @@ class engine {
   const tsc_clock own_clock_;
   const clock_source* clock_;
   window memory_;
-  offloader elsewhere_;
   std::vector<std::string> notes_;
   std::vector<std::unique_ptr<core_state>> cores_;
+  offloader elsewhere_;  // gone before the cores: its threads may still be leaving one's inlet
   std::vector<std::unique_ptr<buffer_pool>> pools_;
   std::vector<std::unique_ptr<io::shared_device>> devices_;
   std::vector<pinned_thread> threads_;

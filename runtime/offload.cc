@@ -6,6 +6,8 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cstdint>
 #include <vector>
 
 #include "mempool/base/check.h"
@@ -52,6 +54,7 @@ struct offloader::arena {
   tbb::task_arena threads;
   placement where;
   tbb::task_group work;
+  std::atomic<std::uint64_t> under_way = 0;
 };
 
 offloader::offloader(std::span<const core_id> cores) {
@@ -59,12 +62,24 @@ offloader::offloader(std::span<const core_id> cores) {
   arena_ = std::make_unique<arena>(cores);
 }
 
+/// A call may be over for its task before its thread has left the reactor's inlet, hence the count.
 offloader::~offloader() {
+  // pairs with the release of each call's end
+  for (auto left = arena_->under_way.load(std::memory_order_acquire); left != 0;
+       left = arena_->under_way.load(std::memory_order_acquire)) {
+    arena_->under_way.wait(left, std::memory_order_acquire);
+  }
   arena_->threads.execute([this] { arena_->work.wait(); });
 }
 
 void offloader::enqueue(function f, void* context) {
-  arena_->threads.enqueue(arena_->work.defer([f, context] { f(context); }));
+  arena& here = *arena_;
+  here.under_way.fetch_add(1, std::memory_order_relaxed);
+  here.threads.enqueue(here.work.defer([&here, f, context] {
+    f(context);
+    here.under_way.fetch_sub(1, std::memory_order_release);  // what it did comes first
+    here.under_way.notify_one();
+  }));
 }
 
 void detail::come_home(reactor& home, reactor::function f, void* context) noexcept {
