@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "mempool/base/bits.h"
+#include "mempool/base/sanitizer.h"
 
 namespace runnel {
 namespace {
@@ -36,7 +37,7 @@ TEST(Window, IsOneRegionWhoseBusAddressIsItsAddress) {
 }
 
 TEST(Window, LiesLowWhereTheAddressesAreFree) {
-#if defined(__SANITIZE_THREAD__)
+#if defined(RUNNEL_THREAD_SANITIZER)
   GTEST_SKIP() << "the sanitizer decides where memory goes";
 #endif
   const window memory = make_window();

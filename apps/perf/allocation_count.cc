@@ -7,15 +7,10 @@
 #include <cerrno>
 #include <cstddef>
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define RUNNEL_SANITIZED
-#endif
-#elif defined(__SANITIZE_ADDRESS__)
-#define RUNNEL_SANITIZED
-#endif
+#include "mempool/base/sanitizer.h"
 
-#ifdef RUNNEL_SANITIZED
+#if defined(RUNNEL_ADDRESS_SANITIZER) || defined(RUNNEL_THREAD_SANITIZER)
+#define RUNNEL_SANITIZED
 #include <sanitizer/allocator_interface.h>
 #endif
 

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "apps/perf/session.h"
+#include "mempool/base/sanitizer.h"
 #include "tests/sim/core.h"
 
 namespace runnel::perf {
@@ -55,7 +56,8 @@ TEST(AllocationCount, EveryWayToMemoryIsCounted) {
   ::operator delete(kept);
 }
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__clang__)  // sanitizers map memory as they like
+// Sanitizers map memory as they like.
+#if !defined(RUNNEL_ADDRESS_SANITIZER) && !defined(RUNNEL_THREAD_SANITIZER)
 TEST(AllocationCount, MapsAreCountedUnderBothNames) {
   for (const char* name : {"mmap", "mmap64"}) {
     using function = void* (*)(void*, std::size_t, int, int, int, off_t);

@@ -4,17 +4,10 @@
 #include <span>
 
 #include "mempool/base/check.h"
+#include "mempool/base/sanitizer.h"
 
 // AddressSanitizer cannot see DMA, so memory that must not be touched is marked by hand: a pool
 // poisons its free buffers, a device checks what it is given. All of it is nothing in other builds.
-
-#if defined(__SANITIZE_ADDRESS__)
-#define RUNNEL_ADDRESS_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define RUNNEL_ADDRESS_SANITIZER 1
-#endif
-#endif
 
 #if defined(RUNNEL_ADDRESS_SANITIZER)
 #include <sanitizer/asan_interface.h>
