@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <fstream>
 #include <utility>
 
 #include "apps/target/cache_flush.h"
@@ -20,6 +21,14 @@ constexpr nanoseconds drain_period = 50us;
 
 // Fewer bytes cannot be told: an MDTS of one page is 0, and that means no limit.
 constexpr std::uint32_t transfer_bytes_min = 2 * page_bytes;
+
+/// The kernel limits the mappings of a process, and what one client takes, the others and our own
+/// heap lack: all clients together may take half. A map may cost two, itself and the gap before it.
+std::size_t maps_per_client(std::size_t clients) {
+  std::size_t mappings = 65530;  // the kernel's default
+  std::ifstream{"/proc/sys/vm/max_map_count"} >> mappings;
+  return std::max<std::size_t>(mappings / 2 / 2 / clients, 64);
+}
 
 outcome<> check_where(const target_options& options) {
   if (options.listeners.empty() || options.listeners.size() >= 0xfff0) {
@@ -149,6 +158,7 @@ outcome<std::vector<namespace_path>> target::make_paths() {
 }
 
 outcome<> target::open_ports(const target_options& options) {
+  const std::size_t maps = maps_per_client(options.listeners.size());
   for (const std::string& path : options.listeners) {
     auto paths = make_paths();
     if (!paths) {
@@ -158,6 +168,7 @@ outcome<> target::open_ports(const target_options& options) {
     auto made = port::create(path, system_, std::move(*paths),
                              {.controller = {.id = id, .queues = {}},
                               .map_doorbells = options.map_doorbells,
+                              .maps_max = maps,
                               .on_event = options.on_event});
     if (!made) {
       return std::unexpected{std::move(made.error())};

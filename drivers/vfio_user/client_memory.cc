@@ -66,12 +66,12 @@ result<client_memory::checked_file> client_memory::checked_file::of(int fd, std:
                                         : normal_page_bytes};
 }
 
-result<client_memory> client_memory::create() {
+result<client_memory> client_memory::create(std::size_t maps) {
   auto guard = sigbus_guard::create();
   if (!guard) {
     return std::unexpected{guard.error()};
   }
-  return client_memory{std::move(*guard)};
+  return client_memory{std::move(*guard), std::min(maps, maps_max)};
 }
 
 result<const region*> client_memory::map(iova first, std::uint64_t bytes, access permissions,
@@ -94,7 +94,7 @@ result<const region*> client_memory::map(iova first, std::uint64_t bytes, access
       return fail(errc::busy);
     }
   }
-  if (maps_.size() == maps_max) {
+  if (maps_.size() + withdrawn_.size() >= limit_) {
     return fail(errc::no_memory);
   }
   auto added = std::make_unique<mapping>();

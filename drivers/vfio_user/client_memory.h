@@ -45,8 +45,10 @@ class client_memory {
   /// its memory backends, SPDK's client one for each huge page.
   static constexpr std::size_t files_max = 256;
 
+  /// @param maps  what this client may have at a time: the kernel counts a process's mappings, up
+  ///              to two for each of these, and its own memory is among them
   /// @error no_memory (too many clients in this process)
-  [[nodiscard]] static result<client_memory> create();
+  [[nodiscard]] static result<client_memory> create(std::size_t maps = maps_max);
   client_memory(client_memory&&) noexcept = default;
   client_memory& operator=(client_memory&&) = delete;
   client_memory(const client_memory&) = delete;
@@ -151,7 +153,8 @@ class client_memory {
   };
   using rows = std::vector<table_row>;
 
-  explicit client_memory(sigbus_guard guard) noexcept : guard_{std::move(guard)} {}
+  client_memory(sigbus_guard guard, std::size_t maps) noexcept
+      : limit_{maps}, guard_{std::move(guard)} {}
 
   [[nodiscard]] rows::const_iterator row_at_or_after(std::uint64_t address) const noexcept;
   [[nodiscard]] rows::const_iterator row_of(const region& memory) const noexcept;
@@ -166,6 +169,7 @@ class client_memory {
   void give_back(mapping& map) noexcept;
 
   mutable hit last_hit_;
+  std::size_t limit_;
   rows maps_;  // sorted, disjoint
   std::vector<std::unique_ptr<mapping>> withdrawn_;
   std::vector<std::unique_ptr<shared_file>> files_;  // those with maps

@@ -141,7 +141,7 @@ answer server::on_version(std::span<const std::byte> payload) {
                                   .minor = std::min(proposed->numbers.minor, version_minor)},
                       .limits = {.max_msg_fds = message_fds_max,
                                  .max_data_xfer_size = data_bytes_max,
-                                 .max_dma_maps = client_memory::maps_max}});
+                                 .max_dma_maps = options_.maps_max}});
   std::ranges::copy(std::as_bytes(std::span{text}), reply_room(text.size()).begin());
   connection_->limits = proposed->limits;
   connection_->introduced = true;
