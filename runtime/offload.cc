@@ -25,6 +25,7 @@ class placement final : public tbb::task_scheduler_observer {
     for (const core_id core : cores) {
       CPU_SET_S(raw(core), bytes(), set());
     }
+    made_.store(true, std::memory_order_release);  // pairs with `on_scheduler_entry`
     observe(true);
   }
   placement(const placement&) = delete;
@@ -32,7 +33,7 @@ class placement final : public tbb::task_scheduler_observer {
   ~placement() override { observe(false); }
 
   void on_scheduler_entry(bool is_worker) override {
-    if (is_worker) {
+    if (is_worker && made_.load(std::memory_order_acquire)) {
       (void)sched_setaffinity(0, bytes(), set());  // refused by a new cpuset: it runs elsewhere
     }
   }
@@ -43,6 +44,7 @@ class placement final : public tbb::task_scheduler_observer {
   [[nodiscard]] cpu_set_t* set() noexcept { return reinterpret_cast<cpu_set_t*>(set_.data()); }
 
   std::vector<cpu_mask_word> set_;
+  std::atomic<bool> made_ = false;
 };
 
 }  // namespace

@@ -38,6 +38,9 @@ std::uint64_t counted(Allocate&& allocate) {
 }
 
 TEST(AllocationCount, EveryWayToMemoryIsCounted) {
+#if defined(RUNNEL_THREAD_SANITIZER)
+  GTEST_SKIP() << "it does not tell of aligned memory";
+#endif
   EXPECT_GE(counted([] { keep(std::malloc(bytes)); }), 1U);
   EXPECT_GE(counted([] { keep(std::realloc(kept, 2 * bytes)); }), 1U);
   std::free(kept);
