@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -28,6 +29,12 @@ enum class block_op : std::uint8_t {
   verify,        // no segments; the device reads the blocks and moves nothing
 };
 
+/// For reports; static.
+[[nodiscard]] constexpr const char* name_of(block_op which) noexcept {
+  constexpr std::array names{"a read",       "a write", "a flush", "a compare", "a write of zeroes",
+                             "a deallocate", "a verify"};
+  return names[static_cast<std::size_t>(which)];
+}
 /// Whether its segments hold exactly its blocks; the others have none.
 [[nodiscard]] constexpr bool has_data(block_op which) noexcept {
   return which == block_op::read || which == block_op::write || which == block_op::compare;

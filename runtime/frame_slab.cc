@@ -62,7 +62,7 @@ void frame_slab::release(void* frame) noexcept {
   auto* const freed = reinterpret_cast<free_frame*>(front);
   freed->next = std::exchange(slab->free_[size_class], freed);
   --slab->frames_in_use_;
-  poison({reinterpret_cast<std::byte*>(freed), size_class * class_bytes});
+  poison({reinterpret_cast<std::byte*>(front + 1), size_class * class_bytes - sizeof(header)});
 }
 
 void* promise_base::operator new(std::size_t bytes) {

@@ -27,6 +27,10 @@ class frame_slab {
   [[nodiscard]] static void* allocate(frame_slab* slab, std::size_t bytes);
   static void release(void* frame) noexcept;
 
+  /// Calls `visit(void* frame)` for each frame here that is in use; those from the heap are unseen.
+  template <class Visit>
+  void for_each(Visit&& visit) const;
+
   [[nodiscard]] std::size_t frames_in_use() const noexcept { return frames_in_use_; }
   /// Frames that had to come from the heap since the start.
   [[nodiscard]] std::uint64_t heap_frames() const noexcept { return heap_frames_; }
@@ -42,6 +46,8 @@ class frame_slab {
 
   [[nodiscard]] header* take(std::size_t size_class) noexcept;
 
+  // What was taken from the arena once keeps its size class when it is free, and a link to another
+  // free one is no slab's address.
   std::array<free_frame*, frame_bytes_max / class_bytes + 1> free_{};
   std::unique_ptr<std::byte[]> arena_;
   std::byte* unused_;
@@ -49,5 +55,16 @@ class frame_slab {
   std::size_t frames_in_use_ = 0;
   std::uint64_t heap_frames_ = 0;
 };
+
+template <class Visit>
+void frame_slab::for_each(Visit&& visit) const {
+  for (std::byte* at = arena_.get(); at != unused_;) {
+    const header front = *reinterpret_cast<const header*>(at);
+    if (front.slab == this) {
+      visit(static_cast<void*>(at + sizeof front));
+    }
+    at += front.size_class * class_bytes;
+  }
+}
 
 }  // namespace runnel

@@ -16,6 +16,7 @@ void gate::spawn(task<> work, const char* name) noexcept {
   promise_base& promise = std::move(work).detach();
   promise.owner = this;
   promise.name = name;
+  promise.waits_for = "its first turn";
   if (size_++ == 0 && cancelled_) {
     core_.cancelled_gates_.push_back(this);
   }
@@ -32,6 +33,7 @@ void gate::begin_close(promise_base& closer) noexcept {
   CHECK(closer_ == nullptr);
   CHECK(closer.owner != this);  // it would wait for itself
   closer_ = &closer;
+  closer.waits_for = "the tasks of a gate";
   core_.add_cancellable(closing_);
 }
 

@@ -121,6 +121,7 @@ bool send_wait::await_ready() const noexcept {
 
 void send_wait::wait_for_room(promise_base& task) noexcept {
   task_ = &task;
+  task.waits_for = "room in a lane to another core";
   from_.way_to(to_).waiting.push_back(*this);
   ++from_.waiting_count_;
 }

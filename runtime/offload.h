@@ -52,6 +52,7 @@ class [[nodiscard]] offload_wait {
   template <std::derived_from<promise_base> Promise>
   void await_suspend(std::coroutine_handle<Promise> task) {
     task_ = &task.promise();
+    task_->waits_for = "work of another thread";
     home_ = reactor::current();
     where_.enqueue([](void* self) noexcept { static_cast<offload_wait*>(self)->work(); }, this);
   }

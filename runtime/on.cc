@@ -30,6 +30,7 @@ task<> remote_call::report_cancel_missed(remote_call& call) {
 
 void remote_call::wait(promise_base& task) noexcept {
   waiting_ = &task;
+  task.waits_for = "work on another core";
   home_.core().add_cancellable(cancellable_);
 }
 

@@ -17,6 +17,7 @@ struct promise_base {
   promise_base* parent = nullptr;  // who awaits this one
   gate* owner = nullptr;           // inherited by awaited children; who may cancel it
   const char* name = "task";       // static; for reports; inherited by awaited children
+  const char* waits_for = "";      // static; for reports; what it suspended for last
   bool started = false;
   bool parent_waiting = false;  // the parent is suspended: its turn comes when this one ends
   bool detached = false;        // spawned into `owner`: frees itself at its end
@@ -25,6 +26,9 @@ struct promise_base {
   static void* operator new(std::size_t bytes);
   static void operator delete(void* frame) noexcept;
 };
+
+/// What a task waits for that awaits another; what that one waits for is the answer.
+inline constexpr const char* waits_for_child = "a task that it awaits";
 
 /// Coroutines that can go on, first in first out. @context one core
 class ready_queue {

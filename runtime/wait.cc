@@ -11,6 +11,7 @@ bool timed_wait::await_ready() const noexcept {
 
 void timed_wait::begin(promise_base& task) noexcept {
   task_ = &task;
+  task.waits_for = source_ != nullptr ? "an event" : "a time";
   if (source_ != nullptr && source_->is_set()) {  // only this turn's budget is spent
     outcome_ = is_cancelled(task) ? errc::cancelled : errc::ok;
     core_.ready_next_turn(task);
@@ -47,6 +48,7 @@ result<> timed_wait::await_resume() const noexcept {
 
 void yield_wait::begin(promise_base& task) noexcept {
   task_ = &task;
+  task.waits_for = "its next turn";
   core_.ready_next_turn(task);
 }
 

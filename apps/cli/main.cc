@@ -34,6 +34,10 @@ void install_signal_handlers() {
   action.sa_flags = SA_SIGINFO;
   sigaction(SIGBUS, &action, &previous_sigbus_action);
   signal(SIGPIPE, SIG_IGN);  // a reader that leaves is an error of write(2), not our end
+  sigset_t taken_by_a_thread;
+  sigemptyset(&taken_by_a_thread);
+  sigaddset(&taken_by_a_thread, SIGUSR1);  // see task_report
+  pthread_sigmask(SIG_BLOCK, &taken_by_a_thread, nullptr);
 }
 
 /// Each client may have hundreds of descriptors, and what one takes another lacks. The soft limit

@@ -15,6 +15,7 @@
 #include "apps/cli/core_list.h"
 #include "apps/target/target.h"
 #include "runtime/engine.h"
+#include "runtime/task_report.h"
 
 namespace runnel::cli {
 namespace {
@@ -70,6 +71,10 @@ class target_command final : public command {
     const auto host = create_engine();
     if (!host) {
       return report_failure(host.error());
+    }
+    const auto tasks = task_report::on_signal(SIGUSR1, **host);
+    if (!tasks) {
+      return report_failure(tasks.error());
     }
     const auto log = spdlog::stderr_logger_mt("target");
     wanted.on_event = [&log](const target::port_event& event) { tell(*log, event); };

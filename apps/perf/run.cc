@@ -1,6 +1,7 @@
 #include "apps/perf/run.h"
 
 #include <fmt/format.h>
+#include <signal.h>
 
 #include <memory>
 #include <span>
@@ -13,6 +14,7 @@
 #include "mempool/window.h"
 #include "runtime/engine.h"
 #include "runtime/io/address.h"
+#include "runtime/task_report.h"
 
 namespace runnel::perf {
 namespace {
@@ -177,6 +179,10 @@ outcome<report> run(const options& asked) {
   const auto host = create_engine(asked, buffer_bytes);
   if (!host) {
     return std::unexpected{host.error()};
+  }
+  const auto tasks = task_report::on_signal(SIGUSR1, **host);
+  if (!tasks) {
+    return std::unexpected{tasks.error()};
   }
   const auto device = (*host)->open(
       *address, {.queue_depth = asked.depth, .read_only = only_reads(asked), .raw = asked.raw});

@@ -1,5 +1,6 @@
 """Targets and clients come, go and die without harm to the other side."""
 
+import re
 import signal
 
 import program
@@ -35,6 +36,18 @@ class lifetime(program.program_case):
         load = self._load(target)
         load.end(signal.SIGKILL)
         self.succeed("identify", self.at("a.sock"))
+        self.assertEqual(target.end().status, 0)
+
+    def test_tasks_are_told_on_sigusr1(self) -> None:
+        target = self.serve("a.sock", "ram:16M")
+        load = self._load(target)
+        target.process.send_signal(signal.SIGUSR1)
+        load.process.send_signal(signal.SIGUSR1)
+        program.await_condition(
+            lambda: re.search(r"core \d+: .*\n +32 x perf worker, 0 deep: waits for a read\n",
+                              load.errors()) is not None, "what perf's tasks wait for")
+        program.await_condition(lambda: "\ncore" in "\n" + target.errors(), "the target's tasks")
+        load.end(signal.SIGKILL)
         self.assertEqual(target.end().status, 0)
 
     def _load(self, target: program.started) -> program.started:
