@@ -343,21 +343,6 @@ TEST_F(ClientMemory, WhatAdjoinsOnlyForUsIsNotOneRange) {
   EXPECT_FALSE(reaches(one, length + 1));
 }
 
-TEST_F(ClientMemory, AClientMayBeGivenFewerMaps) {
-  client_memory small{std::move(*client_memory::create(2))};
-  ASSERT_TRUE(small.map(iova{0}, page, access::read, copy_of(file), 0));
-  const auto second = small.map(iova{page}, page, access::read, copy_of(file), 0);
-  ASSERT_TRUE(second);
-  EXPECT_EQ(small.map(iova{2 * page}, page, access::read, copy_of(file), 0).error().code,
-            errc::no_memory);
-  small.withdraw(**second);  // mapped until it is released
-  EXPECT_EQ(small.map(iova{2 * page}, page, access::read, copy_of(file), 0).error().code,
-            errc::no_memory);
-  small.release(**second);
-  EXPECT_TRUE(small.map(iova{2 * page}, page, access::read, copy_of(file), 0));
-  EXPECT_TRUE(small.unmap_some(client_memory::maps_max));
-}
-
 TEST_F(ClientMemory, TheNumberOfMapsIsBounded) {
   for (std::uint64_t i = 0; i < client_memory::maps_max; ++i) {
     ASSERT_TRUE(memory.map(iova{i * page}, page, access::read, unique_fd{}, 0));

@@ -114,6 +114,20 @@ TEST_F(ServerDma, AMapWhoseDescriptorWeHaveNoRoomForIsRefusedAlone) {
   EXPECT_TRUE(reaches(0x10000, page));
 }
 
+TEST(ServerMaps, AClientGetsAsManyAsTheServerGivesIt) {
+  hosted_model host{7, {.maps_max = 2}};
+  ASSERT_EQ(host.introduce().errno_value(), 0);
+  const unique_fd memory = make_memory(page);
+  const auto map = [&](std::uint64_t first) {
+    return host.map(first, page, memory.get()).errno_value();
+  };
+  EXPECT_EQ(map(0x10000), 0);
+  EXPECT_EQ(map(0x20000), 0);
+  EXPECT_NE(map(0x30000), 0);
+  EXPECT_EQ(host.unmap(0x10000, page).errno_value(), 0);
+  EXPECT_EQ(map(0x30000), 0);
+}
+
 TEST_F(ServerDma, ManyMapsOfAClientThatLeftAreTakenOutAFewAtATime) {
   for (std::uint64_t i = 0; i < 20; ++i) {
     ASSERT_EQ(host.map(0x10000 + i * page, page, memory.get(), i * page).errno_value(), 0);

@@ -48,7 +48,8 @@ class raw_client:
 
     def write(self, region: int, offset: int, value: bytes) -> int:
         """@return errno"""
-        return self.request(REGION_WRITE, struct.pack("<QII", offset, region, len(value)) + value)[0]
+        where = struct.pack("<QII", offset, region, len(value))
+        return self.request(REGION_WRITE, where + value)[0]
 
     def enable_controller(self) -> None:
         """With admin queues of 64 entries in the first two pages, which are mapped at 0."""
