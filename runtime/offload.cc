@@ -76,8 +76,10 @@ offloader::~offloader() {
 
 void offloader::enqueue(function f, void* context) {
   arena& here = *arena_;
-  here.under_way.fetch_add(1, std::memory_order_relaxed);
+  here.under_way.fetch_add(1, std::memory_order_release);
   here.threads.enqueue(here.work.defer([&here, f, context] {
+    // pairs with the addition above: TBB orders them too, out of the thread sanitizer's sight
+    (void)here.under_way.load(std::memory_order_acquire);
     f(context);
     here.under_way.fetch_sub(1, std::memory_order_release);  // what it did comes first
     here.under_way.notify_one();

@@ -13,7 +13,6 @@
 #include <thread>
 #include <vector>
 
-#include "drivers/mmio.h"
 #include "mempool/base/bits.h"
 #include "mempool/base/check.h"
 #include "mempool/base/clock.h"
@@ -94,7 +93,7 @@ struct alignas(16) completion {
   std::uint64_t result;
   std::uint32_t queue;
   std::uint16_t id;
-  std::uint16_t phase;
+  std::atomic<std::uint16_t> phase;
 };
 
 constexpr std::uint32_t ring_entries = 1024;
@@ -103,23 +102,22 @@ constexpr std::uint32_t ring_entries = 1024;
 struct queue_memory {
   std::array<submission, ring_entries> sq{};
   std::array<completion, ring_entries> cq{};
-  alignas(cache_line_bytes) std::uint32_t sq_doorbell = 0;
-  alignas(cache_line_bytes) std::uint32_t stop = 0;
+  alignas(cache_line_bytes) std::atomic<std::uint32_t> sq_doorbell = 0;
+  alignas(cache_line_bytes) std::atomic<bool> stop = false;
 };
 
 void echo_target(queue_memory& shared) noexcept {
   std::uint32_t head = 0;
-  while (read_once(shared.stop) == 0) {
-    const std::uint32_t tail = read_once(shared.sq_doorbell);
-    dma_rmb();
+  while (!shared.stop.load(std::memory_order_relaxed)) {
+    // pairs with the release in `ring`: entries come before the doorbell
+    const std::uint32_t tail = shared.sq_doorbell.load(std::memory_order_acquire);
     while (head != tail) {
       const std::uint32_t slot = head % ring_entries;
       completion& entry = shared.cq[slot];
       entry.result = 0;
       entry.id = static_cast<std::uint16_t>(shared.sq[slot].words[0]);
-      dma_wmb();
       const auto lap = static_cast<std::uint16_t>((head / ring_entries) & 1U);
-      write_once(entry.phase, static_cast<std::uint16_t>(lap ^ 1U));
+      entry.phase.store(lap ^ 1U, std::memory_order_release);  // after the rest of the entry
       ++head;
     }
   }
@@ -154,19 +152,15 @@ class echo_initiator {
     ring();
   }
 
-  void ring() noexcept {
-    dma_wmb();
-    write_once(shared_.sq_doorbell, tail_);
-  }
+  void ring() noexcept { shared_.sq_doorbell.store(tail_, std::memory_order_release); }
 
   void collect() noexcept {
     for (;;) {
       const completion& entry = shared_.cq[head_ % ring_entries];
       const auto wanted = static_cast<std::uint16_t>(((head_ / ring_entries) & 1U) ^ 1U);
-      if (head_ == tail_ || read_once(entry.phase) != wanted) {
+      if (head_ == tail_ || entry.phase.load(std::memory_order_acquire) != wanted) {
         return;
       }
-      dma_rmb();
       CHECK(entry.id == (head_ & 0xffffU));
       ++head_;
       ++completed_;
@@ -244,7 +238,7 @@ outcome<echo_result> bare_echo(unsigned initiator_core, unsigned target_core, st
       samples.push_back(static_cast<double>((stop - start).count()) / ios_per_round);
       start = stop;
     }
-    write_once(shared->stop, std::uint32_t{1});
+    shared->stop.store(true, std::memory_order_relaxed);
     found.preemptions = preemptions_of_this_thread() - before;
   };
   if (auto done = on_two_cores(initiator_core, target_core, initiate, serve); !done) {
