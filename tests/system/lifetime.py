@@ -1,6 +1,5 @@
 """Targets and clients come, go and die without harm to the other side."""
 
-import re
 import signal
 
 import program
@@ -41,17 +40,10 @@ class lifetime(program.program_case):
     def test_tasks_are_told_on_sigusr1(self) -> None:
         target = self.serve("a.sock", "ram:16M")
         load = self._load(target)
-        self._ask(load, r"core \d+: .*\n +32 x perf worker, 0 deep: waits for a read\n")
-        self._ask(target, r"core \d+: \d+ frames")
+        self.await_tasks(load, r"core \d+: .*\n +32 x perf worker, 0 deep: waits for a read\n")
+        self.await_tasks(target, r"core \d+: \d+ frames")
         load.end(signal.SIGKILL)
         self.assertEqual(target.end().status, 0)
-
-    def _ask(self, whom: program.started, expected: str) -> None:
-        """Signals until its tasks are what they should be; it may be starting up."""
-        def told() -> bool:
-            whom.process.send_signal(signal.SIGUSR1)
-            return re.search(expected, whom.errors()) is not None
-        program.await_condition(told, expected)
 
     def _load(self, target: program.started) -> program.started:
         """A client in full swing: its memory has been mapped by the target, besides its own."""

@@ -1,6 +1,7 @@
 """The `runnel` program as its user meets it: started, read and ended by deadlines."""
 
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -135,6 +136,13 @@ class program_case(unittest.TestCase):
         line = target.line()
         self.assertTrue(line.startswith("ready "), line)
         return target
+
+    def await_tasks(self, whom: started, expected: str) -> None:
+        """Signals until its tasks are what they should be; it may be starting up."""
+        def told() -> bool:
+            whom.process.send_signal(signal.SIGUSR1)
+            return re.search(expected, whom.errors()) is not None
+        await_condition(told, expected)
 
     def at(self, socket: str) -> str:
         return f"vfio-user:{self.folder / socket}"

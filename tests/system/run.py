@@ -1,11 +1,17 @@
 #!/usr/bin/python3
-"""Runs the whole-program tests, a TAP line each.  usage: run.py RUNNEL LYING_TARGET [CASE...]"""
+"""Runs the whole-program tests, a TAP line each.
+
+usage: run.py [--cores] RUNNEL LYING_TARGET [CASE...]
+--cores: there is debug information and no sanitizer, whose shadow memory would be part of a core
+file: test those too.
+"""
 
 import os
 import sys
 import unittest
 from pathlib import Path
 
+import core_file
 import data
 import figures
 import hostile
@@ -36,10 +42,13 @@ class tap_result(unittest.TestResult):
 
 
 def main() -> int:
+    modules = [misuse, data, lifetime, figures, trust, hostile]
+    if sys.argv[1] == "--cores":
+        modules.append(core_file)
+        del sys.argv[1]
     program.binary, program.lying_target = (Path(word).resolve() for word in sys.argv[1:3])
     os.environ["LC_ALL"] = "C.UTF-8"
     loader = unittest.TestLoader()
-    modules = (misuse, data, lifetime, figures, trust, hostile)
     suites = [loader.loadTestsFromModule(module) for module in modules]
     wanted = sys.argv[3:]
     tests = [

@@ -1,0 +1,24 @@
+"""A core file tells what the tasks waited for, by gdb and our helper."""
+
+import subprocess
+from pathlib import Path
+
+import program
+
+HELPER = Path(__file__).resolve().parents[2] / "runtime/gdb_tasks.py"
+EXPECTED = r"core \d+: \d+ frames\n +32 x perf worker: waits for a read\n +in .*worker\("
+
+
+class core_file(program.program_case):
+    def test_a_core_file_tells_what_tasks_waited_for(self) -> None:
+        load = self.start("perf", "null:", "--depth", 32, "--time", 30)
+        self.await_tasks(load, "32 x perf worker")
+        subprocess.run(["gcore", "-o", self.folder / "core", str(load.process.pid)],
+                       capture_output=True, check=True, timeout=program.RUN_SECONDS_MAX)
+        load.close()
+        core = next(self.folder.glob("core.*"))
+        told = subprocess.run(
+            ["gdb", "-nx", "-batch", "-ex", f"source {HELPER}", "-ex", "runnel-tasks",
+             program.binary, core],
+            capture_output=True, text=True, check=False, timeout=program.RUN_SECONDS_MAX)
+        self.assertRegex(told.stdout, EXPECTED, told.stderr)
