@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <coroutine>
 #include <cstddef>
 #include <utility>
@@ -28,7 +29,8 @@ struct promise_base {
 };
 
 /// What a task waits for that awaits another; what that one waits for is the answer.
-inline constexpr const char* waits_for_child = "a task that it awaits";
+/// An array, so that it has one address: literals have one in each source.
+inline constexpr auto waits_for_child = std::to_array("a task that it awaits");
 
 /// Coroutines that can go on, first in first out. @context one core
 class ready_queue {

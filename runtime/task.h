@@ -115,7 +115,7 @@ class [[nodiscard]] task {
       child.started = true;
       child_.resume();
       child.parent_waiting = !child_.done();  // if set, the child's end queues the parent
-      waiting.waits_for = waits_for_child;
+      waiting.waits_for = waits_for_child.data();
       return child.parent_waiting;
     }
 

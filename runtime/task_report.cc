@@ -49,7 +49,7 @@ std::vector<waiting_tasks> waiting_on(const reactor& core) {
   std::vector<waiting_tasks> kinds;
   core.frames().for_each([&kinds](void* frame) {
     const promise_base& task = promise_of(frame);
-    if (!task.started || task.waits_for == waits_for_child) {
+    if (!task.started || task.waits_for == waits_for_child.data()) {
       return;
     }
     const std::uint32_t depth = depth_of(task);
