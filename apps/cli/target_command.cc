@@ -56,8 +56,10 @@ class target_command final : public command {
         ->default_str("first allowed");
     self->add_option("--poll", poll_, "busy (adaptive: not in this version)")
         ->capture_default_str();
-    self->add_option("--doorbells", doorbells_, "mapped: rung without a message; or trapped")
-        ->check(CLI::IsMember({"mapped", "trapped"}))
+    self->add_option("--doorbells", doorbells_,
+                     "mapped: rung without a message; shadow: in the host's memory, where it can; "
+                     "trapped: always by a message")
+        ->check(CLI::IsMember({"mapped", "shadow", "trapped"}))
         ->capture_default_str();
     return self;
   }
@@ -121,7 +123,9 @@ class target_command final : public command {
       return report_usage(cores.error().message());
     }
     chosen_cores_ = std::move(*cores);
-    wanted.map_doorbells = doorbells_ == "mapped";
+    wanted.doorbells = doorbells_ == "mapped"   ? target::doorbell_mode::mapped
+                       : doorbells_ == "shadow" ? target::doorbell_mode::shadow
+                                                : target::doorbell_mode::trapped;
     return exit_ok;
   }
 

@@ -95,15 +95,15 @@ class dma_disk : public block_device {
 
 class served_controller : public testing::Test {
  protected:
-  explicit served_controller(bool map_doorbells = true)
-      : drive{512, 1024}, dma{drive}, ram{ram_bytes} {
+  explicit served_controller(doorbell_mode doorbells = doorbell_mode::mapped)
+      : rung{doorbells}, drive{512, 1024}, dma{drive}, ram{ram_bytes} {
     system.nqn = "nqn.2014-08.org.nvmexpress:uuid:test";
     system.namespaces.push_back({&drive, {}});
     paths.push_back({.queue = std::move(*drive.make_queue(64)), .block_count = 1024});
     endpoint.emplace(
         system, paths, std::vector<block_device*>{&dma},
         endpoint_options{.controller = {},
-                         .map_doorbells = map_doorbells,
+                         .doorbells = doorbells,
                          .on_trouble = [this](const failure& why) { troubles.push_back(why); }});
     server = std::move(*vfio_user::server::create(*endpoint, {}));
     endpoint->answer_through(*server);
@@ -184,7 +184,7 @@ class served_controller : public testing::Test {
     if (!mapped.empty()) {
       mmio_write(mapped.data() + cache_line_bytes * index, value);
     } else {
-      const std::uint64_t stride = sizeof value;  // trapped doorbells lie close
+      const std::uint64_t stride = rung == doorbell_mode::shadow ? sizeof value : cache_line_bytes;
       EXPECT_TRUE(client
                       ->region_post(0, doorbell_area::offset + stride * index,
                                     std::as_bytes(std::span{&value, 1}))
@@ -216,6 +216,7 @@ class served_controller : public testing::Test {
     turn();
   }
 
+  doorbell_mode rung;
   disk drive;
   dma_disk dma;
   shared_ram ram;

@@ -58,7 +58,7 @@ port::port(vfio_user::listener socket, const subsystem& system, std::vector<name
           endpoint_options{
               .name = "vfio-user:" + socket_.path(),
               .controller = options_.controller,
-              .map_doorbells = options_.map_doorbells,
+              .doorbells = options_.doorbells,
               .on_trouble = [this](const failure& why) { tell(port_event::kind::trouble, &why); }}},
       listening_{[](void* self, instant) noexcept { return static_cast<port*>(self)->accept(); },
                  this, socket_.event_fd(), "listener"} {}

@@ -28,7 +28,7 @@ struct port_event {
 
 struct port_options {
   controller_options controller;
-  bool map_doorbells = true;
+  doorbell_mode doorbells = doorbell_mode::mapped;
   std::size_t maps_max = vfio_user::client_memory::maps_max;  // of its client
   std::function<void(const port_event&)> on_event;  // rare; called on the port's core
 };

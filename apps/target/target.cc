@@ -167,7 +167,7 @@ outcome<> target::open_ports(const target_options& options) {
     const auto id = static_cast<std::uint16_t>(ports_.size() + 1);
     auto made = port::create(path, system_, std::move(*paths),
                              {.controller = {.id = id, .queues = {}},
-                              .map_doorbells = options.map_doorbells,
+                              .doorbells = options.doorbells,
                               .maps_max = maps,
                               .on_event = options.on_event});
     if (!made) {

@@ -22,7 +22,7 @@ struct target_options {
   std::vector<std::string> listeners;   // socket paths, one controller each
   std::vector<io::address> namespaces;  // 1..n in this order
   std::uint32_t queue_depth = 256;      // of each controller, where the address says nothing
-  bool map_doorbells = true;
+  doorbell_mode doorbells = doorbell_mode::mapped;
   /// Clients that come and go, and trouble that no reply carries. Called on any core.
   std::function<void(const port_event&)> on_event;
 };

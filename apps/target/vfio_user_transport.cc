@@ -89,9 +89,8 @@ vfio_user_endpoint::vfio_user_endpoint(const subsystem& system, std::span<namesp
       msix_{options_.controller.queues.vectors},
       msix_table_(bar4_bytes),
       mapper_{devices} {
-  if (!options_.map_doorbells) {
-    // Every ring is a message, so the host had better ring in its own memory. The doorbells lie as
-    // close as they can, since their shadow is one page.
+  if (options_.doorbells == doorbell_mode::shadow) {
+    // The doorbells lie as close as they can, since their shadow is one page.
     options_.controller.shadow_doorbells = true;
     options_.controller.queues.doorbell_stride_bytes = sizeof(std::uint32_t);
   }
@@ -124,7 +123,7 @@ std::span<std::byte> vfio_user_endpoint::make_doorbells() {
   bar0.fd = -1;
   bar0.areas.clear();
   std::ranges::fill(trapped_doorbells_, std::byte{0});
-  if (!options_.map_doorbells) {
+  if (options_.doorbells != doorbell_mode::mapped) {
     return trapped_doorbells_;
   }
   outcome<doorbell_area> page = doorbell_area::create(bar0_bytes);

@@ -41,11 +41,17 @@ class client_guest_memory final : public guest_memory {
   const region* hidden_ = nullptr;
 };
 
+/// How a client rings.
+enum class doorbell_mode : std::uint8_t {
+  mapped,   // in a page of ours that it maps: without a message
+  shadow,   // in its own memory, where it knows how to; a message only when we ask for one
+  trapped,  // always by a message
+};
+
 struct endpoint_options {
   std::string name = "vfio-user";  // the object of what is reported
   controller_options controller;
-  /// True: the client maps the doorbells and rings without a message. False: every ring is one.
-  bool map_doorbells = true;
+  doorbell_mode doorbells = doorbell_mode::mapped;
   /// Told once of each thing that a user should know and that no reply carries. @context the core
   std::function<void(const failure&)> on_trouble;
 };

@@ -27,9 +27,10 @@ constexpr auto refused_for_memory =
 
 class VfioUserTransport : public fake::served_controller {};
 
-class TrappedDoorbells : public fake::served_controller {
+class DoorbellsByMessage : public fake::served_controller,
+                           public testing::WithParamInterface<doorbell_mode> {
  protected:
-  TrappedDoorbells() : served_controller{false} {}
+  DoorbellsByMessage() : served_controller{GetParam()} {}
 };
 
 TEST_F(VfioUserTransport, LooksLikeAnNvmeFunction) {
@@ -57,7 +58,7 @@ TEST_F(VfioUserTransport, MovesDataByMappedDoorbells) {
   EXPECT_EQ(std::memcmp(drive.content(3), ram.at(fake::data), 512), 0);
 }
 
-TEST_F(TrappedDoorbells, MovesDataByMessages) {
+TEST_P(DoorbellsByMessage, MoveDataAndHaveAShadowOnlyWhereItIsWanted) {
   EXPECT_TRUE(client->map_region(0, 0x1000, 0x1000).empty());
   map_ram();
   enable();
@@ -66,7 +67,15 @@ TEST_F(TrappedDoorbells, MovesDataByMessages) {
   submit(nvme::io_opcode::write, 4);
   EXPECT_EQ(answer_at(fake::io_cq, 0), 0);
   EXPECT_EQ(std::memcmp(drive.content(4), ram.at(fake::data), 512), 0);
+  nvme::submission_entry config{};
+  config.opcode = static_cast<std::uint8_t>(nvme::admin_opcode::doorbell_buffer_config);
+  config.prp1 = fake::data;
+  config.prp2 = fake::data + 0x1000;
+  const auto refused = static_cast<std::uint16_t>(nvme::status_code::invalid_opcode);
+  EXPECT_EQ(order(config), GetParam() == doorbell_mode::shadow ? 0 : refused);
 }
+INSTANTIATE_TEST_SUITE_P(Modes, DoorbellsByMessage,
+                         testing::Values(doorbell_mode::shadow, doorbell_mode::trapped));
 
 TEST_F(VfioUserTransport, TheDoorbellsOfTheLastQueueAreMappedToo) {
   map_ram();

@@ -61,7 +61,7 @@ class served_echo final : public served_model {
 
 class served_nvme final : public served_model {
  public:
-  explicit served_nvme(bool map_doorbells) {
+  explicit served_nvme(target::doorbell_mode doorbells) {
     system_.nqn = "nqn.2014-08.org.nvmexpress:uuid:fuzz";
     system_.namespaces.push_back({&disk_, {}});
     paths_.push_back({.queue = std::move(*disk_.make_queue(64)),
@@ -71,7 +71,7 @@ class served_nvme final : public served_model {
         system_, paths_, std::vector<block_device*>{&disk_},
         target::endpoint_options{
             .controller = {.id = 1, .queues = {.io_queues = 3, .entries = 64, .vectors = 20}},
-            .map_doorbells = map_doorbells,
+            .doorbells = doorbells,
             .on_trouble = [](const failure& why) { CHECK(!why.operation.empty()); }});
   }
   vfio_user::device_model& device() override { return *endpoint_; }

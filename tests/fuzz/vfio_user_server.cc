@@ -47,7 +47,8 @@ class client {
     if (kind < 3) {
       model_ = std::make_unique<served_echo>();
     } else {
-      auto nvme = std::make_unique<served_nvme>(kind == 7);
+      auto nvme = std::make_unique<served_nvme>(kind == 7 ? target::doorbell_mode::mapped
+                                                          : target::doorbell_mode::shadow);
       nvme_ = nvme.get();
       model_ = std::move(nvme);
     }
