@@ -1,5 +1,6 @@
 #include "apps/target/admin.h"
 
+#include <algorithm>
 #include <array>
 
 #include "apps/target/error_log.h"
@@ -10,6 +11,15 @@
 namespace runnel::target {
 
 using nvme::status_code;
+
+namespace {
+
+bool is_blank(const nvme::submission_entry& entry) noexcept {
+  return std::ranges::all_of(std::as_bytes(std::span{&entry, 1}),
+                             [](std::byte each) { return each == std::byte{0}; });
+}
+
+}  // namespace
 
 admin_queue::admin_queue(controller_state& state, queue_table& queues, io_path& io,
                          const subsystem& system, const guest_memory& memory,
@@ -85,6 +95,12 @@ void admin_queue::take_command() noexcept {
   submission_queue& queue = queues_.admin();
   std::array<command, 1> order{};
   queue.copy(order);
+  if (is_blank(order[0]) && queue.answers().is_new()) {
+    // No host begins by deleting a queue that cannot be: this is memory that nobody has written.
+    state_.memory_unshared = true;
+    state_.registers.status |= nvme::csts_fatal;
+    return;
+  }
   queue.advance();
   const std::uint16_t id = order[0].command_id;
   if (const std::optional<answer> now = execute(order[0])) {

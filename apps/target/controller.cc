@@ -104,7 +104,7 @@ void controller::configure(std::uint32_t before) noexcept {
 void controller::enable() noexcept {
   std::uint32_t& status = state_.registers.status;
   status &= ~csts_shutdown_mask;
-  status |= open_admin_queues() ? csts_ready : csts_fatal;
+  status |= !state_.memory_unshared && open_admin_queues() ? csts_ready : csts_fatal;
 }
 
 /// @return false when the configuration cannot work; the host sees CSTS.CFS
@@ -135,8 +135,8 @@ void controller::begin_shutdown() noexcept {
 }
 
 void controller::decide_fetching() noexcept {
-  fetching_ = !paused_ && goal_ == goal::none &&
-              (state_.registers.status & (csts_ready | csts_shutdown_mask)) == csts_ready;
+  constexpr std::uint32_t decisive = csts_ready | csts_fatal | csts_shutdown_mask;
+  fetching_ = !paused_ && goal_ == goal::none && (state_.registers.status & decisive) == csts_ready;
 }
 
 /// Finishes what had to wait for commands in flight.
@@ -174,8 +174,10 @@ void controller::clear() noexcept {
   admin_.reset();
   const register_state kept = state_.registers;
   const std::uint64_t errors = state_.errors.count;
+  const bool memory_unshared = state_.memory_unshared;
   state_ = initial_state(options_, system_.now());
   state_.errors.count = errors;
+  state_.memory_unshared = memory_unshared;
   state_.registers.admin_queues = kept.admin_queues;
   state_.registers.admin_sq = kept.admin_sq;
   state_.registers.admin_cq = kept.admin_cq;
@@ -226,7 +228,10 @@ std::uint32_t controller::poll() noexcept {
   std::uint32_t work = io_.collect();
   if (fetching_) {
     work += io_.fetch();
-    work += admin_.serve();
+    if (const std::uint32_t commands = admin_.serve(); commands != 0) {
+      work += commands;
+      decide_fetching();  // the command may have shown that nothing can be served
+    }
     report_wrong_doorbells();
   } else if (goal_ != goal::none) {
     if (!flush_.done()) {

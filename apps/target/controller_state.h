@@ -96,6 +96,7 @@ struct controller_state {
   error_state errors;
   std::uint16_t io_queues = 0;  // what the host may create; fixed by the feature number_of_queues
   shadow_state shadow;
+  bool memory_unshared = false;  // what the host writes into its memory does not come here
   event_state events;
   changed_state changed;
   std::array<submission_queue_state, queues_max> submission_queues{};

@@ -86,6 +86,30 @@ TEST(Controller, RefusesConfigurationsThatItDoesNotOffer) {
   }
 }
 
+// Memory that only the host sees as it wrote it: to us the command that it rings for is all zero.
+TEST(Controller, AFirstCommandThatNobodyWroteIsFatalForGood) {
+  machine host;
+  host.enable();
+  host.set_doorbell(0, 1);
+  host.poll();
+  EXPECT_EQ(host.status(), nvme::csts_ready | nvme::csts_fatal);
+  EXPECT_EQ(host.nvme->state().completion_queues[0].tail, 0);
+  host.write(reg::cc, std::uint32_t{0});
+  EXPECT_EQ(host.status(), 0U);
+  host.enable();
+  EXPECT_EQ(host.status(), nvme::csts_fatal);
+}
+
+TEST(Controller, ALaterCommandOfZeroesIsOnlyRefused) {
+  machine host;
+  host.enable();
+  host.make_pair(1, 8);
+  host.submit(host.admin, {});  // the deletion of queue 0
+  host.poll();
+  EXPECT_EQ(code(host.take(host.admin)), status_code::invalid_queue_id);
+  EXPECT_EQ(host.status(), nvme::csts_ready);
+}
+
 TEST(Controller, QueueEntrySizesMayBeSetBeforeEnabling) {
   machine host;
   host.set_admin_registers();

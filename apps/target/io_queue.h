@@ -103,6 +103,8 @@ class completion_queue {
 
   [[nodiscard]] bool exists() const noexcept { return state_->entries != 0; }
   [[nodiscard]] bool reachable() const noexcept { return entries_ != nullptr; }
+  /// Nothing was ever posted.
+  [[nodiscard]] bool is_new() const noexcept { return state_->tail == 0 && state_->phase == 1; }
   /// Whether `find` would succeed.
   [[nodiscard]] bool in_reach(const guest_memory& memory) const noexcept {
     return look(memory) != nullptr;

@@ -200,6 +200,9 @@ std::uint32_t vfio_user_endpoint::poll() noexcept {
     return 0;
   }
   std::uint32_t work = session_->nvme.poll();
+  if (work != 0) {
+    report_if_fatal();
+  }
   if (waiting_ != waiting::nothing) {
     if (const std::optional<int> ended = go_on()) {
       waiting_ = waiting::nothing;
@@ -327,31 +330,30 @@ void vfio_user_endpoint::read_pending_bits(std::uint64_t offset, std::span<std::
 }
 
 void vfio_user_endpoint::write_registers(std::uint64_t offset, std::span<const std::byte> in) {
-  const auto fatal = [this] {
-    return (session_->nvme.state().registers.status & nvme::csts_fatal) != 0;
-  };
-  const bool before = fatal();
   session_->nvme.write_register(offset, in);
-  if (!before && fatal()) {
-    report_fatal();
-  }
+  report_if_fatal();
   update_pin();  // the host may have cleared its interrupt mask
 }
 
-void vfio_user_endpoint::report_fatal() {
+/// Once for each client, for hosts try again.
+void vfio_user_endpoint::report_if_fatal() {
+  const controller_state& state = session_->nvme.state();
+  if ((state.registers.status & nvme::csts_fatal) == 0 || session_->failure_told) [[likely]] {
+    return;
+  }
+  session_->failure_told = true;
   if (!options_.on_trouble) {
     return;
   }
+  const bool unshared = state.memory_unshared || session_->memory_without_file;
   options_.on_trouble(
       {.what = {errc::invalid},
        .operation = "enable the controller",
        .object = options_.name,
-       .hint = session_->memory_without_file
-                   ? "the client shares its memory without a file: give QEMU "
-                     "-object memory-backend-memfd,id=m,size=SIZE,share=on -machine "
-                     "memory-backend=m"
-                   : "its admin queues are not in its memory, or CC asks for what CAP does not "
-                     "offer"});
+       .hint = unshared ? "the client does not share its memory: give QEMU -object "
+                          "memory-backend-memfd,id=m,size=SIZE,share=on -machine memory-backend=m"
+                        : "its admin queues are not in its memory, or CC asks for what CAP does "
+                          "not offer"});
 }
 
 answer vfio_user_endpoint::write_config(request_id id, std::uint64_t offset,

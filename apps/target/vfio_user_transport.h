@@ -108,6 +108,7 @@ class vfio_user_endpoint final : public vfio_user::device_model, private interru
     client_guest_memory memory;
     controller nvme;
     bool memory_without_file = false;  // the client announced memory that we cannot reach
+    bool failure_told = false;
   };
   /// The one request of the client that is answered later, and why.
   enum class waiting : std::uint8_t { nothing, reset, bus_master_off, map, drain, unmap };
@@ -125,7 +126,7 @@ class vfio_user_endpoint final : public vfio_user::device_model, private interru
   [[nodiscard]] std::optional<int> go_on();
   [[nodiscard]] std::optional<int> drain();
   void reset_function();
-  void report_fatal();
+  void report_if_fatal();
   [[nodiscard]] interrupt_lines* lines_of(std::uint32_t index) noexcept;
   void raise(std::uint16_t vector) noexcept override;
   void update_pin() noexcept;

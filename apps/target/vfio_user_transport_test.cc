@@ -243,6 +243,22 @@ TEST_F(VfioUserTransport, MemoryWithoutAFileIsExplainedWhenTheControllerIsEnable
   EXPECT_NE(troubles[0].hint.find("share=on"), std::string::npos) << troubles[0].hint;
 }
 
+TEST_F(VfioUserTransport, MemoryThatIsNotSharedIsExplainedOnceTheFirstCommandIsMissing) {
+  const fake::shared_ram untouched{fake::ram_bytes};
+  region unshared = ram.memory;
+  unshared.fd = untouched.memory.fd;  // we see the file as it was, the client its own copy of it
+  ASSERT_TRUE(succeeds(client->map(unshared)));
+  for (int attempts = 0; attempts < 2; ++attempts) {
+    enable();
+    EXPECT_EQ(order(machine::create_cq(1, 16, fake::io_cq, 1)), std::nullopt);
+    EXPECT_NE(status() & nvme::csts_fatal, 0U);
+    write<std::uint32_t>(pci_region::bar0, 0x14, 0);
+    EXPECT_EQ(status(), 0U);
+  }
+  ASSERT_EQ(troubles.size(), 1U);
+  EXPECT_NE(troubles[0].hint.find("share=on"), std::string::npos) << troubles[0].hint;
+}
+
 TEST_F(VfioUserTransport, AClientThatVanishesIsClearedAwayAfterItsLastCommand) {
   map_ram();
   enable();
