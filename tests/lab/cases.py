@@ -3,8 +3,9 @@
 import hashlib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 import debian
@@ -15,6 +16,7 @@ import target
 
 INIT = Path(__file__).with_name("guest_init.sh")
 DATA_MIB = 64
+FEW_MIB = 16  # where the way of the bytes is as in another case
 DISK_MIB = 128
 SEED = 1
 
@@ -44,9 +46,8 @@ class laboratory:
     def data(self) -> bytes:
         return random.Random(SEED).randbytes(DATA_MIB << 20)
 
-    @cached_property
-    def digest(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()
+    def digest(self, mib: int) -> str:
+        return hashlib.sha256(self.data[: mib << 20]).hexdigest()
 
     @cached_property
     def initramfs(self) -> bytes:
@@ -73,50 +74,98 @@ def case_control(lab: laboratory, folder: Path) -> list[judge.verdict]:
     disk.touch()
     with open(disk, "r+b") as image:
         image.truncate(DISK_MIB << 20)
-    device = ["-drive", f"file={disk},if=none,id=disk,format=raw",
-              "-device", "nvme,serial=lab,drive=disk"]
-    report = lab.machine(folder).boot(device)
-    return [judge.data_is_equal(report, lab.digest, DATA_MIB), judge.msix_works(report)]
+    report = lab.machine(folder).boot(guest.guest_setup([
+        "-drive", f"file={disk},if=none,id=disk,format=raw",
+        "-device", "nvme,serial=lab,drive=disk"], f"mib={DATA_MIB}"))
+    return [judge.data_is_equal(report, lab.digest(DATA_MIB), DATA_MIB), judge.msix_works(report)]
 
 
-def _on_target(lab: laboratory, folder: Path, checks: list[judge.check],
-               options: tuple[str, ...] = (),
-               parameters: str = "") -> list[judge.verdict]:
-    """A guest on our target, then our own driver on the same controller."""
-    socket = folder / "socket"
-    disk = ["--namespace", f"ram:{DISK_MIB}M"]
-    with target.serve(lab.runnel, socket, [*disk, *options], folder / "target.log"):
-        report = lab.machine(folder).boot(guest.vfio_user_device(socket), parameters)
+@dataclass(frozen=True)
+class target_case:
+    """A guest on our targets, each with a disk, then our own driver on the same controllers."""
+
+    checks: tuple[judge.check, ...]
+    options: tuple[str, ...] = ("--poll", "busy", "--doorbells", "mapped")  # of the targets
+    setup: guest.guest_setup = guest.guest_setup([])  # the targets' devices come last
+    mib: int = FEW_MIB  # written to each disk
+    disks: int = 1
+    reads: int = 1  # times that the guest looks at each disk's data
+
+    def __call__(self, lab: laboratory, folder: Path) -> list[judge.verdict]:
+        sockets = [folder / f"socket{number}" for number in range(self.disks)]
+        logs = [socket.with_name(f"{socket.name}.log") for socket in sockets]
+        with ExitStack() as targets:
+            for socket, log in zip(sockets, logs, strict=True):
+                words = ["--namespace", f"ram:{DISK_MIB}M", *self.options]
+                targets.enter_context(target.serve(lab.runnel, socket, words, log))
+            report = lab.machine(folder).boot(self._with_devices(sockets))
+            reads = self.disks * self.reads
+            verdicts = [
+                judge.data_is_equal(report, lab.digest(self.mib), self.mib, reads),
+                *[judge.client_stayed(log.read_text()) for log in logs],
+                *[check(report) for check in self.checks],
+            ]
+            for socket in sockets:
+                verdicts += self._look_from_outside(lab, report, socket)
+        return verdicts
+
+    def _with_devices(self, sockets: list[Path]) -> guest.guest_setup:
+        devices = [word for socket in sockets for word in guest.vfio_user_device(socket)]
+        return replace(self.setup, devices=[*self.setup.devices, *devices],
+                       parameters=f"{self.setup.parameters} mib={self.mib} disks={self.disks}")
+
+    def _look_from_outside(self, lab: laboratory, report: guest.boot_report,
+                           socket: Path) -> list[judge.verdict]:
         ours = target.identify(lab.runnel, socket)
-        copied = folder / "copied"
+        copied = socket.with_name("copied")
         target.copy_out(lab.runnel, socket, copied)
-    return [
-        judge.data_is_equal(report, lab.digest, DATA_MIB),
-        *[check(report) for check in checks],
-        judge.identify_agrees(report, ours),
-        judge.copy_is_equal(copied, lab.digest, DATA_MIB),
-    ]
+        number = judge.disk_number(report, ours)
+        return [judge.identify_agrees(report, ours, number),
+                judge.copy_is_equal(copied, lab.digest(self.mib), self.mib, first_mib=number)]
 
 
-def case_vfio_user(lab: laboratory, folder: Path) -> list[judge.verdict]:
-    return _on_target(lab, folder, [judge.msix_works, judge.doorbells_are_mapped])
+@dataclass(frozen=True)
+class refused_case:
+    """A guest whose memory our target cannot see: both sides are to say so."""
+
+    memory: str
+
+    def __call__(self, lab: laboratory, folder: Path) -> list[judge.verdict]:
+        socket, log = folder / "socket", folder / "target.log"
+        with target.serve(lab.runnel, socket, ["--namespace", f"ram:{DISK_MIB}M"], log):
+            report = lab.machine(folder).boot(guest.guest_setup(
+                guest.vfio_user_device(socket), parameters="task=refuse", memory=self.memory))
+        return [judge.controller_failed(report), judge.remedy_is_told(log.read_text())]
 
 
-def case_vfio_user_trapped(lab: laboratory, folder: Path) -> list[judge.verdict]:
-    return _on_target(lab, folder, [judge.msix_works, judge.doorbells_are_trapped],
-                      options=("--doorbells", "trapped"))
-
-
-def case_vfio_user_intx(lab: laboratory, folder: Path) -> list[judge.verdict]:
-    return _on_target(lab, folder, [judge.intx_works, judge.doorbells_are_trapped],
-                      parameters="pci=nomsi")
-
+VIRTUAL_IOMMU = guest.guest_setup(["-device", "intel-iommu,caching-mode=on"], "intel_iommu=on")
+TWELVE_CPUS = guest.guest_setup([], virtual_cpus=12)
+REBOOT = guest.guest_setup([], "task=reboot", may_reboot=True)
 
 CASES = (
     lab_case("control", "qemu", "QEMU's own controller: judges the lab", case_control),
-    lab_case("vfio-user", "qemu", "our target: MSI-X and mapped doorbells", case_vfio_user),
-    lab_case("vfio-user-trapped", "qemu", "our target: MSI-X, doorbells as messages",
-             case_vfio_user_trapped),
+    lab_case("vfio-user", "qemu", "our target: MSI-X and mapped doorbells",
+             target_case((judge.msix_works, judge.doorbells_are_mapped), mib=DATA_MIB)),
+    lab_case("vfio-user-trapped", "qemu", "our target: every doorbell as a message",
+             target_case((judge.msix_works, judge.doorbells_are_trapped),
+                         ("--poll", "busy", "--doorbells", "trapped"))),
+    lab_case("vfio-user-shadow", "qemu", "our target: doorbells in the guest's memory",
+             target_case((judge.msix_works, judge.doorbells_are_shadowed),
+                         ("--poll", "busy", "--doorbells", "shadow"))),
     lab_case("vfio-user-intx", "qemu", "our target: one shared interrupt line, trapped doorbells",
-             case_vfio_user_intx),
+             target_case((judge.intx_works, judge.doorbells_come_as_messages),
+                         setup=guest.guest_setup([], "pci=nomsi"))),
+    lab_case("vfio-user-queues", "qemu", "our target: 12 queues for 12 CPUs",
+             target_case((partial(judge.msix_works, queues=12), judge.doorbells_are_mapped),
+                         setup=TWELVE_CPUS)),
+    lab_case("vfio-user-viommu", "qemu", "our target: memory mapped by pages, as it is used",
+             target_case((judge.msix_works, judge.memory_comes_in_pages), setup=VIRTUAL_IOMMU)),
+    lab_case("vfio-user-disks", "qemu", "our target twice: each disk with data of its own",
+             target_case((partial(judge.msix_works, disks=2),), disks=2)),
+    lab_case("vfio-user-reboot", "qemu", "our target: data outlives the guest's reboot",
+             target_case((judge.msix_works, judge.booted_twice), setup=REBOOT, reads=2)),
+    lab_case("vfio-user-private", "qemu", "our target: memory with share=off is refused",
+             refused_case(guest.PRIVATE)),
+    lab_case("vfio-user-anonymous", "qemu", "our target: memory that is no file is refused",
+             refused_case(guest.ANONYMOUS)),
 )

@@ -9,8 +9,11 @@ from pathlib import Path
 import debian
 
 DEADLINE_S = 300
-VIRTUAL_CPUS = 2
 MEMORY = "1G"
+# A device in another process reaches the guest's memory only if it is a file, and shared.
+SHARED = f"memory-backend-memfd,id=memory,size={MEMORY},share=on"
+PRIVATE = f"memory-backend-memfd,id=memory,size={MEMORY},share=off"
+ANONYMOUS = f"memory-backend-ram,id=memory,size={MEMORY}"
 # On a busy host the kernel's one look at the timer comes too early, and it would panic.
 KERNEL_PARAMETERS = "console=ttyS0 quiet panic=-1 no_timer_check"
 # QEMU's own account of what it does with the device, kept beside the console.
@@ -55,21 +58,32 @@ def vfio_user_device(socket: Path) -> list[str]:
     return ["-device", json.dumps(device)]
 
 
+@dataclass(frozen=True)
+class guest_setup:
+    """In what one guest differs from another."""
+
+    devices: list[str]  # QEMU's words
+    parameters: str = ""  # of the kernel, and of our init
+    virtual_cpus: int = 2
+    memory: str = SHARED
+    may_reboot: bool = False
+
+
 @dataclass
 class virtual_machine:
-    """One boot of the guest tree's kernel with our init, in a folder that gets its logs."""
+    """A machine for the guest tree's kernel with our init, in a folder that gets its logs."""
 
     emulator: Path  # tree that QEMU is run from
     kernel: Path
     initramfs: Path
     folder: Path
 
-    def boot(self, device: list[str], parameters: str = "") -> boot_report:
-        """Runs the guest with one more device until it powers off.
+    def boot(self, setup: guest_setup) -> boot_report:
+        """Runs a guest until it powers off.
 
         @error lab_error: it did not end within DEADLINE_S, QEMU failed, or it reported a failure
         """
-        command = self._command(device, parameters)
+        command = self._command(setup)
         with open(self.folder / "qemu.log", "wb") as log:
             try:
                 status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -86,24 +100,23 @@ class virtual_machine:
             raise debian.lab_error(f"the guest failed: {report.fact('failed') or 'no last word'}")
         return report
 
-    def _command(self, device: list[str], parameters: str) -> list[str]:
+    def _command(self, setup: guest_setup) -> list[str]:
         share = self.emulator / "usr/share"
         traces = [word for event in TRACED for word in ("-trace", event)]
         return [
             *debian.loader(self.emulator), str(self.emulator / "usr/bin/qemu-system-x86_64"),
             "-L", str(share / "qemu"), "-L", str(share / "seabios"),
             "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-nic", "none",
-            "-no-reboot", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(VIRTUAL_CPUS),
-            "-m", MEMORY, "-machine", "q35,memory-backend=memory",
-            # A device in another process reaches the guest's memory only if it is shared.
-            "-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on",
+            *([] if setup.may_reboot else ["-no-reboot"]),
+            "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(setup.virtual_cpus),
+            "-m", MEMORY, "-machine", "q35,memory-backend=memory", "-object", setup.memory,
             "-serial", f"file:{self.folder / 'console'}",
             "-serial", f"file:{self.folder / 'report'}",
             "-chardev", f"file,id=firmware,path={self.folder / 'firmware'}",
             "-device", "isa-debugcon,iobase=0x402,chardev=firmware",
             *traces, "-D", str(self.folder / "trace"),
             "-kernel", str(self.kernel), "-initrd", str(self.initramfs),
-            "-append", f"{KERNEL_PARAMETERS} {parameters}", *device,
+            "-append", f"{KERNEL_PARAMETERS} {setup.parameters}", *setup.devices,
         ]
 
     def _environment(self) -> dict[str, str]:

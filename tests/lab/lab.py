@@ -55,7 +55,7 @@ def run(case: cases.lab_case, lab: cases.laboratory) -> result:
 
 
 def show(outcome: result) -> None:
-    print(f"{'ok' if outcome.passed else 'FAILED':7}{outcome.case:18}{outcome.seconds:6.1f} s")
+    print(f"{'ok' if outcome.passed else 'FAILED':7}{outcome.case:20}{outcome.seconds:6.1f} s")
     for verdict in outcome.verdicts:
         mark = "ok" if verdict.passed else "FAILED"
         print(f"       {mark:7}{verdict.check:11}{verdict.detail}")
@@ -88,7 +88,7 @@ def main() -> int:
               if words.lane in (None, case.lane) and case.name in (words.only or [case.name])]
     if words.list:
         for case in chosen:
-            print(f"{case.lane}  {case.name:18}{case.goal}")
+            print(f"{case.lane}  {case.name:20}{case.goal}")
         return 0
     lab = cases.laboratory(words.runnel.resolve(), words.cache.resolve())
     outcomes = []

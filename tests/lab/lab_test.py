@@ -74,11 +74,16 @@ class reports(unittest.TestCase):
 
 
 class verdicts(unittest.TestCase):
-    def test_data_that_changed_fails(self) -> None:
+    def test_data_that_changed_or_was_not_read_every_time_fails(self) -> None:
         report = guest.parse_report("read abc\n")
         self.assertTrue(judge.data_is_equal(report, "abc", 64).passed)
         self.assertFalse(judge.data_is_equal(report, "abd", 64).passed)
+        self.assertFalse(judge.data_is_equal(report, "abc", 64, reads=2).passed)
         self.assertFalse(judge.data_is_equal(guest.boot_report(), "abc", 64).passed)
+        twice = guest.parse_report("read abc\nread abc\n")
+        self.assertTrue(judge.data_is_equal(twice, "abc", 64, reads=2).passed)
+        changed = guest.parse_report("read abd\nread abc\n")
+        self.assertFalse(judge.data_is_equal(changed, "abc", 64, reads=2).passed)
 
     def test_msix_needs_every_vector_and_an_interrupt_on_every_queue(self) -> None:
         vectors = "vector 24 msix\nvector 25 msix\nvector 26 msix\n"
@@ -90,6 +95,15 @@ class verdicts(unittest.TestCase):
             vectors + MSIX_INTERRUPTS.replace("nvme0q2", "nvme0q3"),
         ):
             self.assertFalse(judge.msix_works(guest.parse_report(broken)).passed)
+
+    def test_msix_is_asked_of_every_queue_of_every_disk(self) -> None:
+        report = guest.parse_report("vector 24 msix\n" + MSIX_INTERRUPTS)
+        self.assertFalse(judge.msix_works(report, queues=3).passed)
+        self.assertFalse(judge.msix_works(report, disks=2).passed)
+        second = MSIX_INTERRUPTS.replace("nvme0", "nvme1").partition("\n")[2]
+        both = MSIX_INTERRUPTS.removesuffix("end interrupts\n") + second
+        report = guest.parse_report("vector 24 msix\n" + both)
+        self.assertTrue(judge.msix_works(report, disks=2).passed)
 
     def test_intx_needs_one_shared_line_that_interrupted(self) -> None:
         line = "begin interrupts\n 22: 5 {} IO-APIC 22-fasteoi nvme0q0, nvme0q1\nend interrupts\n"
@@ -109,16 +123,65 @@ class verdicts(unittest.TestCase):
         ):
             report.trace = trace
             self.assertEqual(judge.doorbells_are_mapped(report).passed, passed, trace)
-        report.trace = firmware
-        self.assertTrue(judge.doorbells_are_trapped(report).passed)
+
+    def test_trapped_and_shadowed_doorbells_differ_in_the_number_of_messages(self) -> None:
+        report = guest.parse_report(STAT)  # 2373 commands
+        driver = "vfio_msix_enable  (vfio)\n"
+        for messages, trapped, shadowed in ((0, False, False), (100, False, True),
+                                            (900, False, False), (1500, True, False)):
+            report.trace = driver + doorbell(0x1008) * messages
+            self.assertEqual(judge.doorbells_are_trapped(report).passed, trapped, messages)
+            self.assertEqual(judge.doorbells_are_shadowed(report).passed, shadowed, messages)
+            report.trace = MAPPED + report.trace
+            self.assertFalse(judge.doorbells_are_trapped(report).passed)
+            self.assertFalse(judge.doorbells_are_shadowed(report).passed)
+
+    def test_a_shared_line_has_doorbells_come_as_messages(self) -> None:
+        report = guest.parse_report(STAT)
         report.trace = MAPPED
-        self.assertFalse(judge.doorbells_are_trapped(report).passed)
+        self.assertFalse(judge.doorbells_come_as_messages(report).passed)
+        report.trace = MAPPED + doorbell(0x1000)
+        self.assertTrue(judge.doorbells_come_as_messages(report).passed)
+
+    def test_memory_comes_in_pages_when_they_outnumber_the_commands(self) -> None:
+        report = guest.parse_report(STAT)
+        whole = "vfio_user_dma_map  iova 0x0 size 0x40000000 off 0x0 flags 0x3 async_ops 1\n"
+        page = "vfio_user_dma_map  iova 0xfff00000 size 0x1000 off 0x5000 flags 0x3 async_ops 0\n"
+        for trace, passed in ((whole * 500, False), (whole + page * 2373, False),
+                              (whole + page * 2374, True)):
+            report.trace = trace
+            self.assertEqual(judge.memory_comes_in_pages(report).passed, passed)
+
+    def test_a_reboot_is_two_boots_over_one_connection(self) -> None:
+        for boots, passed in ((1, False), (2, True), (3, False)):
+            report = guest.parse_report("kernel 6.12\n" * boots)
+            self.assertEqual(judge.booted_twice(report).passed, passed, boots)
+        came = "[2026-01-01 00:00:00.000] [target] [info] /x: client came\n"
+        for log, passed in (("", False), (came, True), (came * 2, False),
+                            (came + came.replace("info] /x: client came", "warning] /x: bad"),
+                             False)):
+            self.assertEqual(judge.client_stayed(log).passed, passed, log)
+
+    def test_a_refusal_is_the_controllers_own_and_quick(self) -> None:
+        text = ("refused {}\nbegin refusal\n[ 13.2] nvme nvme0: Device not ready; aborting "
+                "initialisation, CSTS={}\nend refusal\n")
+        for seconds, status, passed in ((11, "0x2", True), (60, "0x2", False),
+                                        (11, "0x0", False), (11, "0x1", False)):
+            report = guest.parse_report(text.format(seconds, status))
+            self.assertEqual(judge.controller_failed(report).passed, passed, status)
+        self.assertFalse(judge.controller_failed(guest.boot_report()).passed)
+
+    def test_the_remedy_is_told_in_one_line(self) -> None:
+        line = "[target] [warning] /x: cannot enable: give QEMU memory-backend-memfd,share=on\n"
+        self.assertTrue(judge.remedy_is_told("ready\n" + line).passed)
+        self.assertFalse(judge.remedy_is_told(line * 2).passed)
+        self.assertFalse(judge.remedy_is_told("[target] [warning] /x: no\n").passed)
 
     def test_identify_compares_through_padding_and_names_what_differs(self) -> None:
         controller = dict.fromkeys(judge.CONTROLLER_FIELDS, 1) | {"mn": "Runnel   "}
         space = {"nsze": 8, "ncap": 8, "flbas": 1, "lbafs": [{"ds": 9}, {"ds": 12}]}
-        report = guest.parse_report(f"begin id-ctrl\n{json.dumps(controller)}\nend id-ctrl\n"
-                                    f"begin id-ns\n{json.dumps(space)}\nend id-ns\n")
+        report = guest.parse_report(f"begin id-ctrl 0\n{json.dumps(controller)}\nend id-ctrl 0\n"
+                                    f"begin id-ns 0\n{json.dumps(space)}\nend id-ns 0\n")
         ours = {"controller": controller | {"mn": "Runnel"},
                 "namespaces": [{"nsze": 8, "ncap": 8, "flbas": 1, "lba_bytes": 4096}]}
         self.assertTrue(judge.identify_agrees(report, ours).passed)
@@ -127,13 +190,26 @@ class verdicts(unittest.TestCase):
         self.assertFalse(told.passed)
         self.assertIn("mdts: nvme-cli 1, runnel 5", told.detail)
 
-    def test_a_copy_is_judged_by_its_first_bytes(self) -> None:
+    def test_a_disk_is_known_by_its_serial_number(self) -> None:
+        report = guest.parse_report('begin id-ctrl 0\n{"sn": "b   "}\nend id-ctrl 0\n'
+                                    'begin id-ctrl 1\n{"sn": "a   "}\nend id-ctrl 1\n')
+        self.assertEqual(judge.disk_number(report, {"controller": {"sn": "a"}}), 1)
+        self.assertEqual(judge.disk_number(report, {"controller": {"sn": "b"}}), 0)
+        with self.assertRaisesRegex(LookupError, "serial number c"):
+            judge.disk_number(report, {"controller": {"sn": "c"}})
+
+    def test_a_copy_is_judged_by_the_bytes_from_where_the_data_was_put(self) -> None:
         with tempfile.NamedTemporaryFile() as file:
             file.write(b"x" * (1 << 20) + b"rest")
             file.flush()
             digest = hashlib.sha256(b"x" * (1 << 20)).hexdigest()
             self.assertTrue(judge.copy_is_equal(Path(file.name), digest, 1).passed)
             self.assertFalse(judge.copy_is_equal(Path(file.name), digest, 2).passed)
+            self.assertFalse(judge.copy_is_equal(Path(file.name), digest, 1, first_mib=1).passed)
+            file.seek(0)
+            file.write(b"y" * (1 << 20) + b"x" * (1 << 20))
+            file.flush()
+            self.assertTrue(judge.copy_is_equal(Path(file.name), digest, 1, first_mib=1).passed)
 
 
 class trees(unittest.TestCase):
