@@ -19,7 +19,7 @@ class lifetime(program.program_case):
 
     def test_a_target_ends_under_load(self) -> None:
         target = self.serve("a.sock", "ram:16M")
-        load = self._load(target)
+        load = self.load_on(target)
         self.assertEqual(target.end().status, 0)
         load.process.wait(timeout=program.END_SECONDS_MAX)
         self.assertEqual(load.process.returncode, 1)
@@ -32,24 +32,15 @@ class lifetime(program.program_case):
 
     def test_a_client_that_is_killed_leaves_room_for_the_next(self) -> None:
         target = self.serve("a.sock", "ram:16M")
-        load = self._load(target)
+        load = self.load_on(target)
         load.end(signal.SIGKILL)
         self.succeed("identify", self.at("a.sock"))
         self.assertEqual(target.end().status, 0)
 
     def test_tasks_are_told_on_sigusr1(self) -> None:
         target = self.serve("a.sock", "ram:16M")
-        load = self._load(target)
+        load = self.load_on(target)
         self.await_tasks(load, r"core \d+: .*\n +32 x perf worker, 0 deep: waits for a read\n")
         self.await_tasks(target, r"core \d+: \d+ frames")
         load.end(signal.SIGKILL)
         self.assertEqual(target.end().status, 0)
-
-    def _load(self, target: program.started) -> program.started:
-        """A client in full swing: its memory has been mapped by the target, besides its own."""
-        before = program.memfds_mapped(target.process.pid)
-        load = self.start("perf", self.at("a.sock"), "--depth", "32", "--time", "30")
-        program.await_condition(
-            lambda: program.memfds_mapped(target.process.pid) > before, "the client's memory"
-        )
-        return load

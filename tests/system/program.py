@@ -137,6 +137,13 @@ class program_case(unittest.TestCase):
         self.assertTrue(line.startswith("ready "), line)
         return target
 
+    def load_on(self, target: started) -> started:
+        """A client in full swing: its memory has been mapped by the target, besides its own."""
+        before = memfds_mapped(target.process.pid)
+        load = self.start("perf", self.at("a.sock"), "--depth", "32", "--time", "30")
+        await_condition(lambda: memfds_mapped(target.process.pid) > before, "the client's memory")
+        return load
+
     def await_tasks(self, whom: started, expected: str) -> None:
         """Signals until its tasks are what they should be; it may be starting up."""
         def told() -> bool:
