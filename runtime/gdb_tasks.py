@@ -2,7 +2,7 @@
 
 Load it by `source runtime/gdb_tasks.py`; the program must have debug information, as
 `--buildtype=debugoptimized` gives. For each core its reactor is taken from its thread, its frames
-from the reactor; a chain of tasks that await each other is told from the inside out.
+from the reactor; tasks that await each other are told from the inside out.
 """
 
 from collections import Counter
@@ -48,11 +48,14 @@ def function_of(promise: gdb.Value) -> str:
     return gdb.execute(f"info symbol {resume}", to_string=True).partition(" in section")[0].strip()
 
 
-def describe(promise: gdb.Value) -> str:
-    lines = [f"{promise['name'].string()}: waits for {promise['waits_for'].string()}"]
-    while int(promise) != 0:
-        lines.append(f"           in {function_of(promise)}")
-        promise = promise["parent"]
+def describe(spawned: gdb.Value) -> str:
+    """A spawned task and those that it awaits, which may be in its own frame: compilers do that."""
+    awaiting = int(gdb.parse_and_eval("&'runnel::waits_for_child'"))
+    chain = [spawned]
+    while int(chain[-1]["waits_for"]) == awaiting:
+        chain.append(chain[-1]["awaits"])
+    lines = [f"{spawned['name'].string()}: waits for {chain[-1]['waits_for'].string()}"]
+    lines += [f"           in {function_of(task)}" for task in reversed(chain)]
     return "\n".join(lines)
 
 
@@ -71,9 +74,8 @@ class TasksCommand(gdb.Command):
     @staticmethod
     def tell(reactor: gdb.Value) -> None:
         used = promises(reactor["frames_"])
-        awaiting = {int(promise["parent"]) for promise in used}
         waiting = Counter(describe(promise) for promise in used
-                          if promise["started"] and int(promise) not in awaiting)
+                          if promise["started"] and int(promise["parent"]) == 0)
         print(f"core {int(reactor['options_']['core'])}: {len(used)} frames")
         for text, count in waiting.items():
             print(f"{count:8} x {text}")

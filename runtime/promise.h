@@ -19,6 +19,7 @@ struct promise_base {
   gate* owner = nullptr;           // inherited by awaited children; who may cancel it
   const char* name = "task";       // static; for reports; inherited by awaited children
   const char* waits_for = "";      // static; for reports; what it suspended for last
+  promise_base* awaits = nullptr;  // valid while `waits_for` is `waits_for_child`
   bool started = false;
   bool parent_waiting = false;  // the parent is suspended: its turn comes when this one ends
   bool detached = false;        // spawned into `owner`: frees itself at its end

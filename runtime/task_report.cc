@@ -24,12 +24,16 @@ const promise_base& promise_of(void* frame) noexcept {
   return std::coroutine_handle<promise_base>::from_address(frame).promise();
 }
 
-std::uint32_t depth_of(const promise_base& task) noexcept {
+/// What a spawned task waits for in the end. The tasks that it awaits are not looked for among the
+/// frames: compilers may put the frame of an awaited task into that of the task which awaits it.
+waiting_tasks innermost(const promise_base& spawned) noexcept {
+  const promise_base* task = &spawned;
   std::uint32_t depth = 0;
-  for (const promise_base* outer = task.parent; outer != nullptr; outer = outer->parent) {
+  while (task->waits_for == waits_for_child.data()) {
+    task = task->awaits;
     ++depth;
   }
-  return depth;
+  return {.name = spawned.name, .waits_for = task->waits_for, .depth = depth, .count = 1};
 }
 
 /// A report is read by people and worth no error of its own: what cannot be written is lost.
@@ -49,17 +53,17 @@ std::vector<waiting_tasks> waiting_on(const reactor& core) {
   std::vector<waiting_tasks> kinds;
   core.frames().for_each([&kinds](void* frame) {
     const promise_base& task = promise_of(frame);
-    if (!task.started || task.waits_for == waits_for_child.data()) {
+    if (!task.started || task.parent != nullptr) {
       return;
     }
-    const std::uint32_t depth = depth_of(task);
-    const auto same = std::ranges::find_if(kinds, [&](const waiting_tasks& kind) {
-      return kind.name == task.name && kind.waits_for == task.waits_for && kind.depth == depth;
+    const waiting_tasks seen = innermost(task);
+    const auto same = std::ranges::find_if(kinds, [&seen](const waiting_tasks& kind) {
+      return kind.name == seen.name && kind.waits_for == seen.waits_for && kind.depth == seen.depth;
     });
     if (same != kinds.end()) {
       ++same->count;
     } else {
-      kinds.push_back({.name = task.name, .waits_for = task.waits_for, .depth = depth, .count = 1});
+      kinds.push_back(seen);
     }
   });
   return kinds;
