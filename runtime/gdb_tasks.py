@@ -12,6 +12,7 @@ import gdb
 HEADER_BYTES = 16  # slab and size class in front of a frame
 PROMISE_OFFSET = 16  # behind the addresses of resume and destroy
 CLASS_BYTES = 64
+WAITS_FOR_CHILD = "a task that it awaits"  # promise.h has it, and gdb no constants
 
 
 def word_at(address: int) -> int:
@@ -50,9 +51,8 @@ def function_of(promise: gdb.Value) -> str:
 
 def describe(spawned: gdb.Value) -> str:
     """A spawned task and those that it awaits, which may be in its own frame: compilers do that."""
-    awaiting = int(gdb.parse_and_eval("&'runnel::waits_for_child'"))
     chain = [spawned]
-    while int(chain[-1]["waits_for"]) == awaiting:
+    while chain[-1]["waits_for"].string() == WAITS_FOR_CHILD:
         chain.append(chain[-1]["awaits"])
     lines = [f"{spawned['name'].string()}: waits for {chain[-1]['waits_for'].string()}"]
     lines += [f"           in {function_of(task)}" for task in reversed(chain)]
