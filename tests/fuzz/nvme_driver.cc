@@ -55,7 +55,8 @@ class user {
             .name = "fuzz",
             .queue_count = kind == 2 ? 2U : 1U,
             .queue_depth = depth,
-            .doorbells = kind == 3 ? nvme::doorbell_policy::burst : nvme::doorbell_policy::eager});
+            .doorbells = kind == 3 ? nvme::doorbell_policy::burst : nvme::doorbell_policy::eager,
+            .format_limit = 1min});  // what one waits for is to end within `turns_to_settle`
   }
   user(const user&) = delete;
   user& operator=(const user&) = delete;
