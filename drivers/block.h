@@ -29,11 +29,15 @@ enum class block_op : std::uint8_t {
   verify,        // no segments; the device reads the blocks and moves nothing
 };
 
+namespace detail {
+// Outside of the function: g++ 12 would build the table on the stack for every call.
+inline constexpr std::array block_op_names{
+    "a read", "a write", "a flush", "a compare", "a write of zeroes", "a deallocate", "a verify"};
+}  // namespace detail
+
 /// For reports; static.
 [[nodiscard]] constexpr const char* name_of(block_op which) noexcept {
-  constexpr std::array names{"a read",       "a write", "a flush", "a compare", "a write of zeroes",
-                             "a deallocate", "a verify"};
-  return names[static_cast<std::size_t>(which)];
+  return detail::block_op_names[static_cast<std::size_t>(which)];
 }
 /// Whether its segments hold exactly its blocks; the others have none.
 [[nodiscard]] constexpr bool has_data(block_op which) noexcept {

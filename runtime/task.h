@@ -115,8 +115,10 @@ class [[nodiscard]] task {
       child.started = true;
       child_.resume();
       child.parent_waiting = !child_.done();  // if set, the child's end queues the parent
-      waiting.waits_for = waits_for_child.data();
-      waiting.awaits = &child;
+      if (child.parent_waiting) {
+        waiting.waits_for = waits_for_child.data();
+        waiting.awaits = &child;
+      }
       return child.parent_waiting;
     }
 

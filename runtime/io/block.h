@@ -257,8 +257,11 @@ inline block_wait::block_wait(disk& owner, block_op op, lba first, durability wa
 template <std::derived_from<promise_base> Promise>
 inline bool block_wait::await_suspend(std::coroutine_handle<Promise> task) noexcept {
   task_ = &task.promise();
-  task_->waits_for = name_of(request_.op);
-  return disk_.start(*this);
+  const bool waits = disk_.start(*this);
+  if (waits) {
+    task_->waits_for = name_of(request_.op);
+  }
+  return waits;
 }
 
 inline result<> block_wait::ended() const noexcept {
