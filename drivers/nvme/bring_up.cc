@@ -166,8 +166,10 @@ result<> start_command_set(controller_data& data) noexcept {
   return start_identify<identify_cns::controller_command_set>(data);
 }
 
-/// A device that states no limits has none.
-result<bool> learn_command_set(controller_data& data, instant) noexcept {
+/// Done when the command is that the step sent, if it did; a device works without what it refuses.
+/// `Learn` sees the data of an answer.
+template <void (*Learn)(controller_data&) noexcept>
+result<bool> after_optional(controller_data& data, instant) noexcept {
   if (!data.admin_id) {
     return true;
   }
@@ -176,9 +178,13 @@ result<bool> learn_command_set(controller_data& data, instant) noexcept {
     return false;
   }
   if (reply->status == 0) {
-    copy_admin_data(data, data.command_set_identity);
+    Learn(data);
   }
   return true;
+}
+
+void learn_command_set(controller_data& data) noexcept {
+  copy_admin_data(data, data.command_set_identity);
 }
 
 result<> start_namespace_list(controller_data& data) noexcept {
@@ -276,19 +282,8 @@ result<> start_names(controller_data& data) noexcept {
   return start_identify<identify_cns::namespace_descriptors>(data);
 }
 
-/// A device that does not tell its names works without them.
-result<bool> learn_names(controller_data& data, instant) noexcept {
-  if (!data.admin_id) {
-    return true;
-  }
-  const auto reply = take_admin(data);
-  if (!reply) {
-    return false;
-  }
-  if (reply->status == 0) {
-    data.names = parse_descriptors(std::span<const std::byte, identify_bytes>{data.admin_data});
-  }
-  return true;
+void learn_names(controller_data& data) noexcept {
+  data.names = parse_descriptors(std::span<const std::byte, identify_bytes>{data.admin_data});
 }
 
 result<> request_queues(controller_data& data) noexcept {
@@ -442,11 +437,12 @@ constexpr std::array enable_table{
          until_status<csts_ready, csts_ready, true>},
     step{"identify controller", step_limit::admin, start_identify<identify_cns::controller>,
          after_admin<learn_controller>},
-    step{"identify command set", step_limit::admin, start_command_set, learn_command_set},
+    step{"identify command set", step_limit::admin, start_command_set,
+         after_optional<learn_command_set>},
     step{"list namespaces", step_limit::admin, start_namespace_list, learn_namespaces},
     step{"identify namespace", step_limit::admin, start_identify<identify_cns::namespace_nvm>,
          after_admin<learn_namespace>},
-    step{"read namespace names", step_limit::admin, start_names, learn_names},
+    step{"read namespace names", step_limit::admin, start_names, after_optional<learn_names>},
     step{"request queues", step_limit::admin, request_queues, after_admin<learn_queue_count>},
     step{"share doorbells", step_limit::admin, share_doorbells, until_doorbells_shared},
     step{"create queues", step_limit::admin, create_queues, until_queues_created},
