@@ -13,26 +13,25 @@
 #include "drivers/mmio.h"
 #include "drivers/nvme/identify.h"
 #include "drivers/nvme/spec.h"
-#include "drivers/vfio/domain.h"
-#include "drivers/vfio/transport.h"
 #include "mempool/base/check.h"
 #include "tests/fuzz/byte_program.h"
+#include "tests/sim/plain_transport.h"
 
 namespace runnel::fuzz {
 
 /// An NVMe device that behaves as long as the program says nothing else: at each thing it does, a
 /// byte of the program may have it lie, fail, be silent, repeat itself or write what it was not
 /// asked for into the memory that was mapped for it. The connection to it fails likewise.
-class hostile_device final : public vfio::device_transport, public vfio::iommu_domain {
+class hostile_device final : public sim::plain_transport {
  public:
   static constexpr std::uint64_t doorbells_at = 0x1000;
+  static constexpr std::size_t doorbell_bytes = 4096;
   static constexpr std::uint32_t blocks = 64;
 
   hostile_device(byte_program& program, bool map_doorbells)
-      : program_{program}, map_doorbells_{map_doorbells} {
-    bar0_.size = doorbells_at + doorbells_.size();
-    config_.size = 0x100;
-  }
+      : plain_transport{doorbells_at + doorbell_bytes},
+        program_{program},
+        map_doorbells_{map_doorbells} {}
 
   /// While it is on, the device does what is right, and the program is not asked.
   void be_honest(bool on) noexcept { honest_ = on; }
@@ -61,14 +60,6 @@ class hostile_device final : public vfio::device_transport, public vfio::iommu_d
     }
     return never;
   }
-  [[nodiscard]] int event_fd() const noexcept override { return -1; }
-  [[nodiscard]] vfio::transport_state state() const noexcept override { return state_; }
-  [[nodiscard]] const failure& reason() const noexcept override { return reason_; }
-  [[nodiscard]] const vfio::device_info& info() const noexcept override { return info_; }
-  [[nodiscard]] const vfio::region_info& region_at(std::uint32_t index) const noexcept override {
-    return index == 0 ? bar0_ : index == 7 ? config_ : absent_;
-  }
-  [[nodiscard]] const vfio::irq_info& irq_at(std::uint32_t) const noexcept override { return irq_; }
   [[nodiscard]] std::span<std::byte> map_region(std::uint32_t index, std::uint64_t offset,
                                                 std::uint64_t length) noexcept override {
     const bool fits = index == 0 && offset == doorbells_at && length <= doorbells_.size();
@@ -101,17 +92,6 @@ class hostile_device final : public vfio::device_transport, public vfio::iommu_d
     store(index, offset, bytes);
     return {};
   }
-  [[nodiscard]] result<ticket> set_irqs(std::uint32_t, std::uint32_t,
-                                        std::span<const int>) noexcept override {
-    return fail(errc::unsupported);
-  }
-  [[nodiscard]] result<ticket> reset() noexcept override { return fail(errc::unsupported); }
-  [[nodiscard]] result<ticket> hot_reset() noexcept override { return fail(errc::unsupported); }
-  [[nodiscard]] result<ticket> device_feature(std::uint32_t,
-                                              std::span<const std::byte>) noexcept override {
-    return fail(errc::unsupported);
-  }
-
   [[nodiscard]] std::optional<vfio::transport_reply> take(ticket which) noexcept override {
     if (state_ == vfio::transport_state::gone) {
       return vfio::transport_reply{.status = {errc::device_gone}, .value = 0, .data = {}};
@@ -136,11 +116,6 @@ class hostile_device final : public vfio::device_transport, public vfio::iommu_d
     CHECK(memory_ == &memory);
     memory_ = nullptr;
     return answer(0);
-  }
-  [[nodiscard]] std::vector<vfio::iova_range> allowed_ranges() const override { return {{}}; }
-  [[nodiscard]] vfio::domain_limits limits() const noexcept override { return {}; }
-  [[nodiscard]] result<ticket> set_dirty_tracking(bool) noexcept override {
-    return fail(errc::unsupported);
   }
 
  private:
@@ -404,18 +379,11 @@ class hostile_device final : public vfio::device_transport, public vfio::iommu_d
   byte_program& program_;
   bool map_doorbells_;
   bool honest_ = false;
-  vfio::transport_state state_ = vfio::transport_state::connecting;
-  failure reason_;
-  vfio::device_info info_{.flags = 0, .region_count = 9, .irq_count = 5};
-  vfio::region_info bar0_;
-  vfio::region_info config_;
-  vfio::region_info absent_;
-  vfio::irq_info irq_;
   std::map<ticket, std::uint64_t> replies_;
   std::uint32_t last_ticket_ = 0;
   const region* memory_ = nullptr;
 
-  alignas(4096) std::array<std::byte, 4096> doorbells_{};
+  alignas(4096) std::array<std::byte, doorbell_bytes> doorbells_{};
   std::array<ring, queues_max> submission_;
   std::array<ring, queues_max> completion_;
   std::uint64_t data_at_ = 0;

@@ -9,9 +9,8 @@
 #include <span>
 #include <vector>
 
-#include "drivers/vfio/domain.h"
-#include "drivers/vfio/transport.h"
 #include "tests/sim/nvme_device.h"
+#include "tests/sim/plain_transport.h"
 
 // The way from the driver under test to a simulated device. Operations are carried out at once and
 // answered at the next `advance`, which also lets the device run.
@@ -24,13 +23,10 @@ struct nvme_transport_options {
   std::size_t post_room = ~std::size_t{0};   // posted writes taken between two `advance`
 };
 
-class nvme_transport final : public vfio::device_transport, public vfio::iommu_domain {
+class nvme_transport final : public plain_transport {
  public:
   explicit nvme_transport(nvme_device& device, nvme_transport_options made_as = {})
-      : options{made_as}, device_{&device} {
-    bar0_.size = 0x4000;
-    config_.size = 0x100;
-  }
+      : plain_transport{0x4000}, options{made_as}, device_{&device} {}
 
   nvme_transport_options options;
   std::size_t operations = 0;
@@ -60,14 +56,6 @@ class nvme_transport final : public vfio::device_transport, public vfio::iommu_d
     device_->run();
     return never;
   }
-  [[nodiscard]] int event_fd() const noexcept override { return -1; }
-  [[nodiscard]] vfio::transport_state state() const noexcept override { return state_; }
-  [[nodiscard]] const failure& reason() const noexcept override { return reason_; }
-  [[nodiscard]] const vfio::device_info& info() const noexcept override { return info_; }
-  [[nodiscard]] const vfio::region_info& region_at(std::uint32_t index) const noexcept override {
-    return index == 0 ? bar0_ : index == 7 ? config_ : absent_;
-  }
-  [[nodiscard]] const vfio::irq_info& irq_at(std::uint32_t) const noexcept override { return irq_; }
   [[nodiscard]] std::span<std::byte> map_region(std::uint32_t, std::uint64_t offset,
                                                 std::uint64_t length) noexcept override {
     if (!options.map_doorbells || offset != 0x1000 || length > device_->doorbells().size()) {
@@ -98,17 +86,6 @@ class nvme_transport final : public vfio::device_transport, public vfio::iommu_d
     store(index, offset, bytes);
     return {};
   }
-  [[nodiscard]] result<ticket> set_irqs(std::uint32_t, std::uint32_t,
-                                        std::span<const int>) noexcept override {
-    return fail(errc::unsupported);
-  }
-  [[nodiscard]] result<ticket> reset() noexcept override { return fail(errc::unsupported); }
-  [[nodiscard]] result<ticket> hot_reset() noexcept override { return fail(errc::unsupported); }
-  [[nodiscard]] result<ticket> device_feature(std::uint32_t,
-                                              std::span<const std::byte>) noexcept override {
-    return fail(errc::unsupported);
-  }
-
   [[nodiscard]] std::optional<vfio::transport_reply> take(ticket which) noexcept override {
     if (state_ == vfio::transport_state::gone) {
       return vfio::transport_reply{.status = {errc::device_gone}, .value = 0, .data = {}};
@@ -131,11 +108,6 @@ class nvme_transport final : public vfio::device_transport, public vfio::iommu_d
   [[nodiscard]] result<ticket> unmap(const region& memory) noexcept override {
     std::erase(device_->maps, &memory);
     return answer(0);
-  }
-  [[nodiscard]] std::vector<vfio::iova_range> allowed_ranges() const override { return {{}}; }
-  [[nodiscard]] vfio::domain_limits limits() const noexcept override { return {}; }
-  [[nodiscard]] result<ticket> set_dirty_tracking(bool) noexcept override {
-    return fail(errc::unsupported);
   }
 
  private:
@@ -165,13 +137,6 @@ class nvme_transport final : public vfio::device_transport, public vfio::iommu_d
   }
 
   nvme_device* device_;
-  vfio::transport_state state_ = vfio::transport_state::connecting;
-  failure reason_;
-  vfio::device_info info_{.flags = 0, .region_count = 9, .irq_count = 5};
-  vfio::region_info bar0_;
-  vfio::region_info config_;
-  vfio::region_info absent_;
-  vfio::irq_info irq_;
   std::map<ticket, operation> replies_;
   std::size_t posts_left_ = ~std::size_t{0};
 };
