@@ -11,6 +11,7 @@
 
 #include "drivers/vfio_user/server_testing.h"
 #include "tests/sim/edge_numbers.h"
+#include "tests/sim/quiet_model.h"
 
 namespace runnel::vfio_user {
 namespace {
@@ -22,29 +23,13 @@ using testing::bytes_of;
 using testing::operator+;
 
 /// Has what `recording_model` lacks.
-class migrating_model final : public device_model {
+class migrating_model final : public sim::quiet_model {
  public:
   migrating_model() {
     layout.migration_flags = 5;
     layout.dirty_log = true;
   }
   const device_layout& init() override { return layout; }
-  void open_device(client_memory&) override {}
-  bool close_device() override { return true; }
-  answer read(request_id, std::uint32_t, std::uint64_t, std::span<std::byte>) override {
-    return answer::ok();
-  }
-  answer write(request_id, std::uint32_t, std::uint64_t, std::span<const std::byte>) override {
-    return answer::ok();
-  }
-  answer set_irq_triggers(std::uint32_t, std::uint32_t, std::span<unique_fd>) override {
-    return answer::ok();
-  }
-  void disable_irqs(std::uint32_t) override {}
-  void mask_irq(std::uint32_t, bool) override {}
-  answer reset(request_id) override { return answer::ok(); }
-  answer dma_map(request_id, const region&) override { return answer::ok(); }
-  answer dma_unmap(request_id, const region&) override { return answer::ok(); }
   answer migration_set_state(request_id, std::uint32_t wanted) override {
     state = wanted;
     return answer::ok();
