@@ -23,34 +23,26 @@ using nvme::identify_cns;
 using nvme::status_code;
 using nvme::submission_entry;
 
-submission_entry order(admin_opcode what, std::uint32_t cdw10 = 0, std::uint32_t cdw11 = 0) {
-  submission_entry command{};
-  command.opcode = static_cast<std::uint8_t>(what);
-  command.prp1 = machine::data;
-  command.prp2 = machine::data + 0x1000;
-  command.cdw10 = cdw10;
-  command.cdw11 = cdw11;
-  return command;
-}
 submission_entry identify(identify_cns what, std::uint32_t nsid) {
-  submission_entry command = order(admin_opcode::identify, static_cast<std::uint32_t>(what));
+  submission_entry command =
+      machine::order(admin_opcode::identify, static_cast<std::uint32_t>(what));
   command.nsid = nsid;
   return command;
 }
 submission_entry log(nvme::log_page what, std::uint32_t bytes, std::uint64_t offset = 0) {
-  submission_entry command =
-      order(admin_opcode::get_log_page, static_cast<std::uint32_t>(what) | (bytes / 4 - 1) << 16U,
-            (bytes / 4 - 1) >> 16U);
+  submission_entry command = machine::order(
+      admin_opcode::get_log_page, static_cast<std::uint32_t>(what) | (bytes / 4 - 1) << 16U,
+      (bytes / 4 - 1) >> 16U);
   command.nsid = nvme::nsid_all;
   command.cdw12 = static_cast<std::uint32_t>(offset);
   command.cdw13 = static_cast<std::uint32_t>(offset >> 32U);
   return command;
 }
 submission_entry set(feature which, std::uint32_t value) {
-  return order(admin_opcode::set_features, static_cast<std::uint32_t>(which), value);
+  return machine::order(admin_opcode::set_features, static_cast<std::uint32_t>(which), value);
 }
 submission_entry get(feature which, std::uint32_t cdw11 = 0) {
-  return order(admin_opcode::get_features, static_cast<std::uint32_t>(which), cdw11);
+  return machine::order(admin_opcode::get_features, static_cast<std::uint32_t>(which), cdw11);
 }
 
 class Admin : public testing::TestWithParam<std::uint32_t> {
@@ -152,9 +144,9 @@ TEST_P(Admin, WrongCommandsAreRefused) {
                status_code::data_transfer_error},
            row{"an SGL",
                with(identify(identify_cns::controller, 0), [](auto& c) { c.flags = 0x40; }), field},
-           row{"keep alive", order(admin_opcode::keep_alive), status_code::invalid_opcode},
-           row{"format", order(admin_opcode::format_nvm), status_code::invalid_opcode},
-           row{"doorbell buffers", order(admin_opcode::doorbell_buffer_config),
+           row{"keep alive", machine::order(admin_opcode::keep_alive), status_code::invalid_opcode},
+           row{"format", machine::order(admin_opcode::format_nvm), status_code::invalid_opcode},
+           row{"doorbell buffers", machine::order(admin_opcode::doorbell_buffer_config),
                status_code::invalid_opcode},
            row{"an unknown log", log(static_cast<nvme::log_page>(0x70), 512),
                status_code::invalid_log_page},
@@ -169,7 +161,7 @@ TEST_P(Admin, WrongCommandsAreRefused) {
                field},
            row{"feature 0", get(static_cast<feature>(0)), field},
            row{"feature 80", get(feature::software_progress), field},
-           row{"saving", order(admin_opcode::set_features, nvme::feature_save | 1U),
+           row{"saving", machine::order(admin_opcode::set_features, nvme::feature_save | 1U),
                status_code::feature_not_saveable},
            row{"65536 queues", set(feature::number_of_queues, 0xffff), field},
            row{"a vector that is not there", set(feature::interrupt_vector, 128), field},
@@ -305,15 +297,15 @@ TEST_P(Admin, LogsAreReadWholeOrInPart) {
 
 TEST_P(Admin, EventRequestsAreHeldUpToTheLimit) {
   for (std::size_t i = 0; i < event_requests_max; ++i) {
-    EXPECT_FALSE(host.execute(order(admin_opcode::async_event_request)).has_value());
+    EXPECT_FALSE(host.execute(machine::order(admin_opcode::async_event_request)).has_value());
   }
-  EXPECT_EQ(host.execute_status(order(admin_opcode::async_event_request)),
+  EXPECT_EQ(host.execute_status(machine::order(admin_opcode::async_event_request)),
             status_code::aer_limit_exceeded);
 }
 
 TEST_P(Admin, AnEventIsToldAgainOnlyAfterItsLogWasRead) {
-  EXPECT_FALSE(host.execute(order(admin_opcode::async_event_request)).has_value());
-  EXPECT_FALSE(host.execute(order(admin_opcode::async_event_request)).has_value());
+  EXPECT_FALSE(host.execute(machine::order(admin_opcode::async_event_request)).has_value());
+  EXPECT_FALSE(host.execute(machine::order(admin_opcode::async_event_request)).has_value());
   fake::host_queue queue = host.make_pair(1, 8);
   const auto misring = [&](std::uint32_t value) {
     host.set_doorbell(2U * queue.id, value);
@@ -348,7 +340,7 @@ TEST_P(Admin, ASubmissionQueueIsDeletedWhenItsLastCommandHasEnded) {
 
 TEST_P(Admin, AbortEndsWhatWaitsAndLeavesWhatTheDeviceHas) {
   const auto abort = [&](std::uint16_t queue, std::uint32_t id) {
-    return result(order(admin_opcode::abort, queue | id << 16U)) & nvme::abort_not_done;
+    return result(machine::order(admin_opcode::abort, queue | id << 16U)) & nvme::abort_not_done;
   };
   fake::host_queue queue = host.make_pair(1, 16);
   host.drive.how = fake::disk::mode::delayed;
@@ -390,11 +382,11 @@ TEST_P(Admin, AbortEndsWhatWaitsAndLeavesWhatTheDeviceHas) {
 }
 
 TEST_P(Admin, EventRequestsCanBeAborted) {
-  submission_entry request = order(admin_opcode::async_event_request);
+  submission_entry request = machine::order(admin_opcode::async_event_request);
   request.command_id = 77;
   host.submit(host.admin, request);
   host.poll();
-  submission_entry abort = order(admin_opcode::abort, 77U << 16U);
+  submission_entry abort = machine::order(admin_opcode::abort, 77U << 16U);
   abort.command_id = 78;
   host.submit(host.admin, abort);
   host.poll();
@@ -417,7 +409,8 @@ TEST_P(Admin, EveryOpcodeAndRandomFieldGetsExactlyOneAnswerOrIsHeld) {
   };
   unsigned held = 0;
   for (unsigned i = 0; i < 8192; ++i) {
-    submission_entry command = order(static_cast<admin_opcode>(i % 256), random(), random());
+    submission_entry command =
+        machine::order(static_cast<admin_opcode>(i % 256), random(), random());
     if (i % 2 == 0) {
       command.cdw10 &= 0x0003'00ff;
     }

@@ -168,6 +168,18 @@ class machine {
                   : nvme::status_code::internal_error;
   }
 
+  /// An admin command with the two pages of `data` for what it moves.
+  [[nodiscard]] static nvme::submission_entry order(nvme::admin_opcode what,
+                                                    std::uint32_t cdw10 = 0,
+                                                    std::uint32_t cdw11 = 0) {
+    nvme::submission_entry command{};
+    command.opcode = static_cast<std::uint8_t>(what);
+    command.prp1 = data;
+    command.prp2 = data + 0x1000;
+    command.cdw10 = cdw10;
+    command.cdw11 = cdw11;
+    return command;
+  }
   [[nodiscard]] static nvme::submission_entry create_cq(std::uint16_t id, std::uint32_t entries,
                                                         std::uint64_t where,
                                                         std::uint32_t cdw11 = 1) {

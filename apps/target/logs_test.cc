@@ -29,32 +29,25 @@ class Logs : public testing::TestWithParam<std::uint32_t> {
     queue = host.make_pair(1, 64);
   }
 
-  static submission_entry order(admin_opcode what, std::uint32_t cdw10, std::uint32_t cdw11 = 0) {
-    submission_entry command{};
-    command.opcode = static_cast<std::uint8_t>(what);
-    command.prp1 = machine::data;
-    command.prp2 = machine::data + 0x1000;
-    command.cdw10 = cdw10;
-    command.cdw11 = cdw11;
-    return command;
-  }
   template <class Page>
   Page read(log_page which, std::uint32_t flags = 0) {
     std::memset(host.ram.at(machine::data), 0xee, sizeof(Page));
     const submission_entry command =
-        order(admin_opcode::get_log_page,
-              static_cast<std::uint32_t>(which) | flags | (sizeof(Page) / 4 - 1) << 16U);
+        machine::order(admin_opcode::get_log_page,
+                       static_cast<std::uint32_t>(which) | flags | (sizeof(Page) / 4 - 1) << 16U);
     EXPECT_EQ(host.execute_status(command), status_code::success);
     Page page;
     std::memcpy(&page, host.ram.at(machine::data), sizeof page);
     return page;
   }
   void set(feature which, std::uint32_t value) {
-    EXPECT_EQ(host.execute_status(
-                  order(admin_opcode::set_features, static_cast<std::uint32_t>(which), value)),
+    EXPECT_EQ(host.execute_status(machine::order(admin_opcode::set_features,
+                                                 static_cast<std::uint32_t>(which), value)),
               status_code::success);
   }
-  void request_event() { EXPECT_FALSE(host.execute(order(admin_opcode::async_event_request, 0))); }
+  void request_event() {
+    EXPECT_FALSE(host.execute(machine::order(admin_opcode::async_event_request, 0)));
+  }
   /// Dword 0 of the next event, if there is one.
   std::optional<std::uint64_t> event() {
     host.poll();
@@ -91,7 +84,8 @@ TEST_P(Logs, TheNewestErrorsAreKeptNewestFirst) {
 }
 
 TEST_P(Logs, ErrorsOfAdminCommandsOfDevicesAndOfJobsAreKept) {
-  EXPECT_EQ(host.execute_status(order(admin_opcode::format_nvm, 0)), status_code::invalid_opcode);
+  EXPECT_EQ(host.execute_status(machine::order(admin_opcode::format_nvm, 0)),
+            status_code::invalid_opcode);
   for (const auto how : {fake::disk::mode::in_place, fake::disk::mode::delayed}) {
     host.drive.how = how;
     host.drive.status = block_status::unrecovered_read_error;
@@ -143,8 +137,8 @@ TEST_P(Logs, EveryPageReadInPiecesIsThePageAndNothingBeyond) {
         row{log_page::changed_namespaces, 4096}, row{log_page::commands_and_effects, 4096},
         row{nvme::feature_effects_page, 1024}, row{nvme::management_effects_page, 4096}}) {
     const auto part = [&](std::uint64_t offset, std::uint32_t count) {
-      submission_entry command = order(admin_opcode::get_log_page,
-                                       static_cast<std::uint32_t>(which) | (count / 4 - 1) << 16U);
+      submission_entry command = machine::order(
+          admin_opcode::get_log_page, static_cast<std::uint32_t>(which) | (count / 4 - 1) << 16U);
       command.cdw12 = static_cast<std::uint32_t>(offset);
       command.cdw13 = static_cast<std::uint32_t>(offset >> 32U);
       std::memset(host.ram.at(machine::data), 0xee, 8192);
@@ -189,11 +183,11 @@ TEST_P(Logs, TheLogsOfWhatIsOfferedAgreeWithWhatIs) {
                                             static_cast<std::uint16_t>(status_code::invalid_opcode);
     EXPECT_EQ((effects.admin[i] & 1U) != 0, !admin_refused) << "admin command " << i;
 
-    EXPECT_EQ((pages[i] & 1U) != 0,
-              host.execute_status(order(admin_opcode::get_log_page, i)) == status_code::success)
+    EXPECT_EQ((pages[i] & 1U) != 0, host.execute_status(machine::order(admin_opcode::get_log_page,
+                                                                       i)) == status_code::success)
         << "log page " << i;
-    EXPECT_EQ((features[i] & 1U) != 0,
-              host.execute_status(order(admin_opcode::get_features, i)) == status_code::success)
+    EXPECT_EQ((features[i] & 1U) != 0, host.execute_status(machine::order(
+                                           admin_opcode::get_features, i)) == status_code::success)
         << "feature " << i;
   }
 }
@@ -245,7 +239,7 @@ TEST_P(Logs, ChangedNamespacesAreToldAndListedUntilTheLogIsRead) {
 
 TEST_P(Logs, TimestampsRunAndHostsKeepTheirIdentifier) {
   const auto with_data = [&](admin_opcode what, feature which, std::uint32_t cdw11 = 0) {
-    return host.execute_status(order(what, static_cast<std::uint32_t>(which), cdw11));
+    return host.execute_status(machine::order(what, static_cast<std::uint32_t>(which), cdw11));
   };
   const auto word = [&](std::uint64_t offset) {
     std::uint64_t value = 0;
