@@ -60,7 +60,8 @@ outcome<double> cold_copy_ns(unsigned core, direction which) {
   measurement run{
       .memory = memory->bytes().data(), .buffer = buffer->bytes().data(), .which = which};
   {
-    const auto thread = pinned_thread::start(core_id{core}, "cold copy", measure, &run);
+    const core_id where{core};
+    const auto thread = pinned_thread::start({&where, 1}, "cold copy", measure, &run);
     if (!thread) {
       return std::unexpected{thread.error()};
     }

@@ -82,7 +82,7 @@ outcome<> engine::start_cores(const engine_options& options) {
     wanted.frame_arena_bytes = options.frame_arena_bytes;
     cores_.push_back(std::make_unique<core_state>(*clock_, std::move(*world), wanted, cores_.size(),
                                                   options.cores.size()));
-    auto thread = pinned_thread::start(core, options.name + "/" + std::to_string(raw(core)),
+    auto thread = pinned_thread::start({&core, 1}, options.name + "/" + std::to_string(raw(core)),
                                        run_reactor, &cores_.back()->loop);
     if (!thread) {
       cores_.pop_back();

@@ -1,39 +1,56 @@
 #pragma once
 
 #include <concepts>
+#include <condition_variable>
 #include <coroutine>
-#include <memory>
+#include <cstddef>
+#include <deque>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "mempool/base/units.h"
 #include "runtime/on.h"
 #include "runtime/promise.h"
 #include "runtime/reactor.h"
+#include "runtime/thread.h"
 
 namespace runnel {
 
-/// Threads for work that blocks or is heavy, so that no reactor has to wait: a TBB arena on the
-/// cores that have no reactor, or on all of ours when every one has. Threads start with the first
-/// work; there is always at least one.
+/// Threads for work that blocks or is heavy, so that no reactor has to wait: on the cores that have
+/// no reactor, or on all of ours when every one has. They start as work finds none of them free.
 class offloader {
  public:
   using function = void (*)(void* context) noexcept;
 
-  /// @param cores  where its threads may run, one thread for each  @pre not empty
+  /// @param cores  where its threads may run, at most one for each  @pre not empty
   explicit offloader(std::span<const core_id> cores);
   offloader(const offloader&) = delete;
   offloader& operator=(const offloader&) = delete;
-  ~offloader();  // waits for what still runs
+  ~offloader();  // waits for all work
 
-  /// Has `f(context)` called by one of the threads. @context any thread; may allocate
+  /// Has `f(context)` called by one of the threads, oldest first. @context any thread; may
+  /// allocate; the first call starts a thread and aborts when the system allows none
   void enqueue(function f, void* context);
 
  private:
-  struct arena;
-  std::unique_ptr<arena> arena_;
+  struct call {
+    function run;
+    void* context;
+  };
+
+  void serve();  // the life of a thread
+
+  const std::vector<core_id> cores_;
+  std::mutex mutex_;  // of all below
+  std::condition_variable changed_;
+  std::deque<call> calls_;
+  std::size_t free_ = 0;  // threads that wait for a call
+  bool closing_ = false;
+  std::vector<pinned_thread> threads_;
 };
 
 namespace detail {

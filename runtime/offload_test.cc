@@ -3,8 +3,10 @@
 #include "runtime/offload.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <memory>
 #include <semaphore>
@@ -69,6 +71,30 @@ TEST(Offload, ManyAtOnceAllComeBack) {
   ASSERT_TRUE(host) << host.error().message();
   offloader& threads = (*host)->elsewhere();
   EXPECT_EQ((*host)->run(0, [&](reactor& core) { return many(threads, core); }), 500'500);
+}
+
+TEST(Offload, WorkThatWaitsIsDoneBeforeTheThreadsEnd) {
+  std::atomic<int> done = 0;
+  {
+    const core_id core{static_cast<unsigned>(sched_getcpu())};
+    offloader threads{{&core, 1}};
+    for (int i = 0; i < 100; ++i) {
+      threads.enqueue([](void* count) noexcept { ++*static_cast<std::atomic<int>*>(count); },
+                      &done);
+    }
+  }
+  EXPECT_EQ(done, 100);
+}
+
+TEST(Offload, AnotherThreadStartsForWorkThatFindsNoneFree) {
+  const core_id core{static_cast<unsigned>(sched_getcpu())};
+  const std::array where{core, core};
+  std::binary_semaphore go{0};
+  offloader threads{where};
+  threads.enqueue([](void* sign) noexcept { static_cast<std::binary_semaphore*>(sign)->acquire(); },
+                  &go);
+  threads.enqueue([](void* sign) noexcept { static_cast<std::binary_semaphore*>(sign)->release(); },
+                  &go);  // for ever, if it had to wait for the first
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "mempool/base/check.h"
@@ -22,11 +23,14 @@ void* enter(void* argument) noexcept {
 
 /// @return 0 or an errno. The affinity is set before the thread runs: nothing it touches first
 /// lands on another core's memory.
-int create(pthread_t& handle, core_id core, entry& what) {
-  cpu_set_t* set = CPU_ALLOC(raw(core) + 1);
-  const std::size_t set_bytes = CPU_ALLOC_SIZE(raw(core) + 1);
+int create(pthread_t& handle, std::span<const core_id> cores, entry& what) {
+  const unsigned count = raw(std::ranges::max(cores)) + 1;
+  cpu_set_t* set = CPU_ALLOC(count);
+  const std::size_t set_bytes = CPU_ALLOC_SIZE(count);
   CPU_ZERO_S(set_bytes, set);
-  CPU_SET_S(raw(core), set_bytes, set);
+  for (const core_id core : cores) {
+    CPU_SET_S(raw(core), set_bytes, set);
+  }
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   int problem = pthread_attr_setaffinity_np(&attributes, set_bytes, set);
@@ -40,14 +44,15 @@ int create(pthread_t& handle, core_id core, entry& what) {
 
 }  // namespace
 
-outcome<pinned_thread> pinned_thread::start(core_id core, const std::string& name, function run,
-                                            void* context) {
+outcome<pinned_thread> pinned_thread::start(std::span<const core_id> cores, const std::string& name,
+                                            function run, void* context) {
   auto what = std::make_unique<entry>(entry{run, context});
   pthread_t handle{};
-  const int problem = create(handle, core, *what);
+  const int problem = create(handle, cores, *what);
   if (problem != 0) {
     return fail({errc::os, static_cast<std::uint32_t>(problem)}, "start a thread on core",
-                std::to_string(raw(core)), "check `ulimit -u` and the cpuset of this process");
+                std::to_string(raw(cores.front())),
+                "check `ulimit -u` and the cpuset of this process");
   }
   (void)what.release();                                    // the thread has it now
   pthread_setname_np(handle, name.substr(0, 15).c_str());  // only a label: failure changes nothing

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <span>
 #include <string>
 #include <utility>
 
@@ -10,15 +11,17 @@
 
 namespace runnel {
 
-/// A named thread on one core; joined by its destructor, so make it stop first.
+/// A named thread on some cores; joined by its destructor, so make it stop first.
 class pinned_thread {
  public:
   using function = void (*)(void* context) noexcept;
 
+  /// @param cores  where it may run  @pre not empty
   /// @param name  cut to the 15 characters the kernel keeps
-  /// @error os, naming the core
-  [[nodiscard]] static outcome<pinned_thread> start(core_id core, const std::string& name,
-                                                    function run, void* context);
+  /// @error os, naming the first core
+  [[nodiscard]] static outcome<pinned_thread> start(std::span<const core_id> cores,
+                                                    const std::string& name, function run,
+                                                    void* context);
 
   pinned_thread(pinned_thread&& other) noexcept
       : handle_{other.handle_}, joinable_{std::exchange(other.joinable_, false)} {}
