@@ -342,8 +342,8 @@ void vfio_user_endpoint::report_if_fatal() {
     return;
   }
   session_->failure_told = true;
-  if (!options_.on_trouble) {
-    return;
+  if (!options_.on_trouble || session_->memory.shrunk()) {
+    return;  // the server ends a client that shrank its memory, and says why
   }
   const bool unshared = state.memory_unshared || session_->memory_without_file;
   options_.on_trouble(

@@ -36,6 +36,9 @@ class client_guest_memory final : public guest_memory {
   /// never will. @param which  only compared, so it may be gone; null: none
   void hide(const region* which) noexcept { hidden_ = which; }
 
+  /// The client took memory away under us; what we read of it since is zero.
+  [[nodiscard]] bool shrunk() const noexcept { return memory_.poisoned(); }
+
  private:
   const vfio_user::client_memory& memory_;
   const region* hidden_ = nullptr;

@@ -7,12 +7,15 @@
 #include "apps/target/vfio_user_transport.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
 
 #include "apps/target/fake_client.h"
+#include "drivers/vfio_user/sigbus.h"
 
 namespace runnel::target {
 namespace {
@@ -257,6 +260,32 @@ TEST_F(VfioUserTransport, MemoryThatIsNotSharedIsExplainedOnceTheFirstCommandIsM
   }
   ASSERT_EQ(troubles.size(), 1U);
   EXPECT_NE(troubles[0].hint.find("share=on"), std::string::npos) << troubles[0].hint;
+}
+
+void survive_shrunk_memory(int /*number*/, siginfo_t* info, void* /*context*/) {
+  if (!vfio_user::handle_sigbus(*info)) {
+    std::abort();
+  }
+}
+
+TEST_F(VfioUserTransport, MemoryThatShrankIsNotTakenForMemoryThatIsNotShared) {
+  const unique_fd file{::memfd_create("shrinks", MFD_CLOEXEC)};
+  ASSERT_EQ(::ftruncate(file.get(), static_cast<off_t>(fake::ram_bytes)), 0);
+  region shrinks = ram.memory;
+  shrinks.fd = file.get();
+  ASSERT_TRUE(succeeds(client->map(shrinks)));
+  enable();
+  struct sigaction ours{};
+  struct sigaction before{};
+  ours.sa_sigaction = survive_shrunk_memory;
+  ours.sa_flags = SA_SIGINFO;
+  ASSERT_EQ(::sigaction(SIGBUS, &ours, &before), 0);
+  ASSERT_EQ(::ftruncate(file.get(), 0), 0);
+  ring(0, 1);
+  turn();
+  EXPECT_EQ(::sigaction(SIGBUS, &before, nullptr), 0);
+  EXPECT_TRUE(troubles.empty());
+  EXPECT_EQ(server->state(), vfio_user::server_state::idle);  // it ended the client itself
 }
 
 TEST_F(VfioUserTransport, AClientThatVanishesIsClearedAwayAfterItsLastCommand) {
