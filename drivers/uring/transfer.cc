@@ -88,7 +88,12 @@ std::optional<block_status> transfer::advance(std::int64_t answer,
   if (answer < 0) {
     return advance_failed(static_cast<int>(-answer));
   }
-  if (op == block_op::flush || op == block_op::write_zeroes || op == block_op::deallocate) {
+  if (is_zeroing() && durable) {
+    op = block_op::flush;
+    attempts = 0;
+    return std::nullopt;
+  }
+  if (is_zeroing() || op == block_op::flush) {
     return block_status::success;  // these are done whole
   }
   const auto done = static_cast<std::uint64_t>(answer);
@@ -111,8 +116,7 @@ std::optional<block_status> transfer::advance_failed(int errno_value) noexcept {
   if (again && ++attempts < attempts_max) {
     return std::nullopt;
   }
-  const bool zeroes = op == block_op::write_zeroes || op == block_op::deallocate;
-  if (errno_value == EOPNOTSUPP && zeroes && !other_zero_mode) {
+  if (errno_value == EOPNOTSUPP && is_zeroing() && !other_zero_mode) {
     other_zero_mode = true;
     return std::nullopt;
   }
@@ -190,7 +194,7 @@ transfer* transfer_table::begin(const block_request& request) noexcept {
   begun.bytes_left = std::uint64_t{request.blocks} * block_bytes_;
   begun.vectors = {vectors, count};
   begun.op = request.op;
-  begun.durable = request.op == block_op::write && request.force_unit_access;
+  begun.durable = changes_data(request.op) && request.force_unit_access;
   free_.pop_back();
   if (bounced) {
     begun.bounce = free_bounces_.back();

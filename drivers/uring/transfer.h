@@ -41,7 +41,7 @@ struct transfer {
   std::byte* bounce = nullptr;  // set: the bytes pass through here, `vectors` is the whole request
   std::uint64_t bounce_done = 0;
   block_op op = block_op::read;
-  bool durable = false;          // write: on the medium before it completes
+  bool durable = false;          // what it changes is on the medium before it completes
   bool other_zero_mode = false;  // the file refused the one that suits the operation
   std::uint8_t attempts = 0;     // without any progress
 
@@ -55,12 +55,16 @@ struct transfer {
     return (op == block_op::deallocate) != other_zero_mode ? hole_mode : zero_mode;
   }
 
-  /// Takes the kernel's answer: bytes done, or minus errno.
+  /// Takes the kernel's answer: bytes done, or minus errno. Of zeroes that are to be durable the
+  /// rest is a flush: there is no way to make them that is.
   /// @return how the request ended; empty: submit the rest
   [[nodiscard]] std::optional<block_status> advance(std::int64_t answer,
                                                     std::uint32_t block_bytes) noexcept;
 
  private:
+  [[nodiscard]] bool is_zeroing() const noexcept {
+    return op == block_op::write_zeroes || op == block_op::deallocate;
+  }
   [[nodiscard]] std::optional<block_status> advance_failed(int errno_value) noexcept;
   void skip(std::uint64_t bytes) noexcept;
   iovec through_bounce_{};
