@@ -384,7 +384,7 @@ bool queue_pair::finish_part(std::uint16_t id, block_status status,
 void queue_pair::retire(std::uint16_t id) noexcept {
   if (id + 1U == overdue_) {
     slots_[id].state = slot_state::held;
-  } else {
+  } else if (slots_[id].state != slot_state::resting) {
     release(id);
   }
 }
@@ -399,19 +399,35 @@ void queue_pair::look_for_overdue() noexcept {
     }
     const auto id = static_cast<std::uint16_t>(std::exchange(overdue_, 0) - 1);
     CHECK(slots_[id].state == slot_state::held);
-    if (slots_[id].parts == 0) {  // else other parts of its request will release it
-      release(id);
-    }
+    rest(id);
   }
   for (std::uint32_t id = 0; id < commands_; ++id) {
     slot& command = slots_[id];
     const auto age = static_cast<std::uint8_t>(tick_seen_ - command.tick);
-    if (command.state == slot_state::in_flight && age > ticks_per_command) {
+    if (age <= ticks_per_command) {
+      continue;
+    }
+    if (command.state == slot_state::resting && command.parts == 0) {
+      --resting_;
+      release(static_cast<std::uint16_t>(id));
+    } else if (command.state == slot_state::in_flight) {
       command.state = slot_state::overdue;
       overdue_ = id + 1;
       control_->overdue.store(overdue_, std::memory_order_release);  // pairs with its acquire
       return;
     }
+  }
+}
+
+/// An id whose abort has ended rests for the time that a command may take, but never more than half
+/// of all ids: a queue must go on.
+void queue_pair::rest(std::uint16_t id) noexcept {
+  if (resting_ < commands_ / 2) {
+    ++resting_;
+    slots_[id].state = slot_state::resting;
+    slots_[id].tick = tick_seen_;
+  } else if (slots_[id].parts == 0) {  // else other parts of its request will release it
+    release(id);
   }
 }
 
@@ -453,7 +469,7 @@ void queue_pair::rewind() noexcept {
   free_count_ = commands_;
   publish_at_ = only_at_flush;
   fail_cursor_ = 0;
-  overdue_ = 0;
+  overdue_ = resting_ = 0;
   control_->overdue.store(0, std::memory_order_relaxed);  // the controller reads it once we run
 }
 

@@ -99,6 +99,7 @@ class queue_pair final : public block_queue {
     overdue,  // in flight, and the controller was told that it is late
     held,     // the command has ended, but its id may not be used yet: parts of its request have
               // not, or it was overdue
+    resting,  // so has one that was aborted, and a late answer to it shall not hit another
   };
 
   /// One command. Four to a cache line.
@@ -108,7 +109,7 @@ class queue_pair final : public block_queue {
     std::uint16_t parent;  // slot that stands for the request
     block_status status;   // first error so far
     slot_state state;
-    std::uint8_t tick;  // when it was taken
+    std::uint8_t tick;  // when it was taken, or began to rest
   };
   static_assert(sizeof(slot) == 16);
 
@@ -143,6 +144,7 @@ class queue_pair final : public block_queue {
   void retire(std::uint16_t id) noexcept;
   void release(std::uint16_t id) noexcept;
   void look_for_overdue() noexcept;
+  void rest(std::uint16_t id) noexcept;
   [[nodiscard]] std::size_t fail_in_flight(std::span<block_completion> out,
                                            queue_state why) noexcept;
   void rewind() noexcept;
@@ -172,6 +174,7 @@ class queue_pair final : public block_queue {
   std::size_t list_bytes_;
   std::uint32_t fail_cursor_ = 0;  // slots below are failed already
   std::uint32_t overdue_ = 0;      // what was stored to `overdue`, without `ended`
+  std::uint32_t resting_ = 0;      // ids
   std::uint64_t bogus_completions_ = 0;
 };
 

@@ -290,6 +290,22 @@ TEST(queue_pair, CompletionsNobodyWaitsForAreCountedAndIgnored) {
   EXPECT_EQ(on.queue->bogus_completions(), 4U);
 }
 
+TEST(queue_pair, ACompletionIsOfTheCommandItNamesWhateverQueueItNames) {
+  queue_pair_rig on;
+  on.device.faults.hold_io = true;
+  on.submit_block(7);
+  on.device.run();
+  on.device.post(1, {.command_specific = 0,
+                     .sq_head = 0xffff,
+                     .sq_id = 2,
+                     .command_id = on.device.held[0].command_id,
+                     .status_and_phase = status_word(status_code::success, 0)});
+  const auto done = on.poll();
+  ASSERT_EQ(done.size(), 1U);
+  EXPECT_EQ(done[0].tag, 7U);
+  EXPECT_EQ(on.queue->bogus_completions(), 0U);
+}
+
 TEST(queue_pair, APartThatEndsTwiceDoesNotEndTheRequest) {
   queue_pair_rig on;
   on.device.faults.hold_io = true;

@@ -3,6 +3,7 @@
 // the device could reach its memory. Method: as in controller_test.cc, with minutes of its clock.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <set>
 #include <span>
@@ -231,6 +232,9 @@ TEST(timeout, TheAnswerOfACommandThatWasAbortedIsIgnoredWhenItComesLate) {
   const std::uint16_t id = on.device.held[0].command_id;
   on.wait_for(1);
   EXPECT_EQ(on.completions[0].status, block_status::aborted);
+  for (std::uint64_t tag = 2; tag < 130; ++tag) {  // ids are used again, but not this one
+    on.submit(block_op::write, tag, on.data, tag);
+  }
   on.device.complete(1, id, status_code::success);
   on.turn();
   EXPECT_EQ(on.completions.size(), 1U);
@@ -289,11 +293,56 @@ TEST(timeout, APartThatWasOverdueComesBackWhicheverEndsFirst) {
       on.device.release(0);
       EXPECT_EQ(on.poll().size(), 1U);
       on.control.overdue = 0;
-      tick(on, 1);
+      tick(on, 18);  // it rests
       EXPECT_EQ(on.submit_block(1).state, block_state::pending);
       EXPECT_EQ(on.submit_block(2).state, block_state::pending);
     }
   }
+}
+
+TEST(timeout, AnIdThatWasAbortedRestsAsLongAsACommandMayTake) {
+  queue_pair_rig on{{.depth = 2, .completion_entries = 3}};
+  on.device.faults.hold_io = true;
+  on.submit_block(1);
+  on.device.run();
+  const std::uint16_t late = on.device.held[0].command_id;
+  tick(on, 17);
+  on.device.release(0);
+  ASSERT_EQ(on.poll().size(), 1U);
+  on.control.overdue = 0;
+  tick(on, 1);
+  EXPECT_EQ(on.submit_block(2).state, block_state::pending);
+  EXPECT_EQ(on.submit_block(3).state, block_state::refused);
+  on.device.complete(1, late, status_code::success);
+  EXPECT_TRUE(on.poll().empty());
+  on.device.run();
+  on.device.release(0);
+  ASSERT_EQ(on.poll().size(), 1U);
+  tick(on, 17);
+  EXPECT_EQ(on.submit_block(4).state, block_state::pending);
+  EXPECT_EQ(on.submit_block(5).state, block_state::pending);
+}
+
+TEST(timeout, HalfOfTheIdsNeverRest) {
+  queue_pair_rig on{{.depth = 4, .completion_entries = 5}};
+  on.device.faults.hold_io = true;
+  for (std::uint64_t tag = 0; tag < 4; ++tag) {
+    on.submit_block(tag);
+  }
+  on.device.run();
+  tick(on, 17);
+  for (int i = 0; i < 4; ++i) {  // one after another is found late, and ends
+    const std::uint32_t late = on.control.overdue.load();
+    ASSERT_NE(late, 0U);
+    const auto found = std::ranges::find(on.device.held, late - 1, &submission_entry::command_id);
+    on.device.release(static_cast<std::size_t>(found - on.device.held.begin()));
+    ASSERT_EQ(on.poll().size(), 1U);
+    on.control.overdue = 0;
+    tick(on, 1);
+  }
+  EXPECT_EQ(on.submit_block(4).state, block_state::pending);
+  EXPECT_EQ(on.submit_block(5).state, block_state::pending);
+  EXPECT_EQ(on.submit_block(6).state, block_state::refused);
 }
 
 TEST(timeout, ACoreThatComesLateTakesAnswersInBeforeItLooksForLateOnes) {
