@@ -80,7 +80,9 @@ class [[nodiscard]] owned_io final : public block_wait {
 };
 
 struct disk_options {
-  nanoseconds deadline{30'000'000'000};  // of every request; applied to within 200 ms, never early
+  /// Of every request; applied to within 200 ms, never early. Long enough for a driver to abort a
+  /// command that is late, and to reset its device.
+  nanoseconds deadline{60'000'000'000};
 };
 
 /// A block device as the tasks of one core see it.
