@@ -104,11 +104,11 @@ class nvme_device {
 
   // What the device does.
 
-  /// Fetches and carries out everything that is rung for.
+  /// Fetches and carries out everything that is rung for, unless it cannot.
   void run() {
     for (auto& [id, queue] : submission_) {
       const std::uint32_t tail = told(id, nvme::sq_doorbell_offset(id, stride()));
-      while ((csts_ & nvme::csts_ready) != 0 && submission_.contains(id) && queue.head != tail) {
+      while (works() && submission_.contains(id) && queue.head != tail) {
         nvme::submission_entry entry;
         std::memcpy(&entry, at(queue.base + queue.head * sizeof entry, sizeof entry), sizeof entry);
         queue.head = queue.head + 1 == queue.entries ? 0 : queue.head + 1;
@@ -121,7 +121,7 @@ class nvme_device {
           if (faults.hold_io) {
             held.push_back(entry);
           } else {
-            complete(id, entry.command_id, io(entry));
+            complete(id, entry.command_id, execute(entry));
           }
         }
       }
@@ -132,26 +132,38 @@ class nvme_device {
   void release(std::size_t index, std::uint16_t queue = 1) {
     const nvme::submission_entry entry = held[index];
     held.erase(held.begin() + static_cast<std::ptrdiff_t>(index));
-    complete(queue, entry.command_id, io(entry));
+    complete(queue, entry.command_id, execute(entry));
   }
 
-  /// Writes a completion, asked for or not.
+  /// Writes a completion, asked for or not; `post` any entry. Its phase makes it the next.
   void complete(std::uint16_t queue, std::uint16_t command_id, nvme::status_code status,
                 std::uint32_t value = 0) {
+    post(queue, {.command_specific = value,
+                 .sq_head = static_cast<std::uint16_t>(
+                     submission_.contains(queue) ? submission_.at(queue).head : 0),
+                 .sq_id = queue,
+                 .command_id = command_id,
+                 .status_and_phase = nvme::status_word(status, 0)});
+  }
+  void post(std::uint16_t queue, const nvme::completion_entry& entry) {
+    overflows += room(queue) == 0 ? 1U : 0U;
     ring& cq = completion_.at(queue);
+    write_entry(cq, entry, cq.phase);
+    cq.head = cq.head + 1 == cq.entries ? 0 : cq.head + 1;
+    cq.phase ^= cq.head == 0 ? nvme::completion_phase : 0;
+  }
+  /// Writes one where the next will be, with the phase of the last lap.
+  void post_with_old_phase(std::uint16_t queue, const nvme::completion_entry& entry) {
+    write_entry(completion_.at(queue), entry, completion_.at(queue).phase ^ 1U);
+  }
+  /// Completions that the driver has made room for; of a queue that is not there, none.
+  [[nodiscard]] std::uint32_t room(std::uint16_t queue) {
+    if (!completion_.contains(queue)) {
+      return 0;
+    }
+    const ring& cq = completion_.at(queue);
     const std::uint32_t head = told(queue, nvme::cq_doorbell_offset(queue, stride()));
-    const std::uint32_t next = cq.head + 1 == cq.entries ? 0 : cq.head + 1;
-    overflows += next == head ? 1 : 0;
-    const nvme::completion_entry entry{
-        .command_specific = value,
-        .sq_head = static_cast<std::uint16_t>(
-            submission_.contains(queue) ? submission_.at(queue).head : 0),
-        .sq_id = queue,
-        .command_id = command_id,
-        .status_and_phase = nvme::status_word(status, cq.phase)};
-    std::memcpy(at(cq.base + cq.head * sizeof entry, sizeof entry), &entry, sizeof entry);
-    cq.head = next;
-    cq.phase ^= next == 0 ? nvme::completion_phase : 0;
+    return (head + cq.entries - cq.head - 1) % cq.entries;
   }
   std::size_t overflows = 0;  // completions written into a full queue
 
@@ -172,8 +184,61 @@ class nvme_device {
     event_requests.erase(event_requests.begin());
     return true;
   }
+  [[nodiscard]] bool works() const {
+    return !faults.absent && (csts_ & (nvme::csts_ready | nvme::csts_fatal)) == nvme::csts_ready;
+  }
   [[nodiscard]] std::size_t queue_count() const { return submission_.size(); }
   void fail() { csts_ |= nvme::csts_fatal; }
+
+  /// Carries an I/O command out, without an answer.
+  nvme::status_code execute(const nvme::submission_entry& entry) {
+    const auto opcode = static_cast<nvme::io_opcode>(entry.opcode);
+    if (faults.io_status != nvme::status_code::success || opcode == nvme::io_opcode::flush) {
+      return faults.io_status;
+    }
+    if (opcode == nvme::io_opcode::dataset_management) {
+      return deallocate(entry);
+    }
+    const std::uint64_t first = entry.cdw10 | std::uint64_t{entry.cdw11} << 32U;
+    const std::uint64_t blocks = (entry.cdw12 & 0xffffU) + 1;
+    if (!range_within(first, blocks, options.block_count)) {
+      return nvme::status_code::lba_out_of_range;
+    }
+    if (opcode == nvme::io_opcode::verify) {
+      return nvme::status_code::success;
+    }
+    if (opcode == nvme::io_opcode::write_zeroes) {
+      std::fill_n(disk.begin() + static_cast<std::ptrdiff_t>(first << options.block_shift),
+                  blocks << options.block_shift, std::byte{0});
+      return nvme::status_code::success;
+    }
+    std::uint64_t left = blocks << options.block_shift;
+    if (options.mdts != 0 && left > std::uint64_t{4096} << options.mdts) {
+      return nvme::status_code::invalid_field;
+    }
+    std::byte* block = disk.data() + (first << options.block_shift);
+    const std::uint64_t in_first = 4096 - (entry.prp1 & 4095U);
+    const bool list = left > in_first + 4096;
+    for (std::uint64_t i = 0; left != 0; ++i) {
+      std::uint64_t address = i == 0 ? entry.prp1 : entry.prp2;
+      if (i > 0 && list) {
+        std::memcpy(&address, at(entry.prp2 + (i - 1) * 8, 8), 8);
+      }
+      if (i == 0 ? (address & 3U) != 0 : (address & 4095U) != 0) {
+        return nvme::status_code::prp_offset_invalid;
+      }
+      const std::uint64_t bytes = std::min(left, i == 0 ? in_first : 4096);
+      if (opcode == nvme::io_opcode::compare &&
+          std::memcmp(at(address, bytes), block, bytes) != 0) {
+        return nvme::status_code::compare_failure;
+      }
+      opcode == nvme::io_opcode::read ? std::memcpy(at(address, bytes), block, bytes)
+                                      : std::memcpy(block, at(address, bytes), bytes);
+      block += bytes;
+      left -= bytes;
+    }
+    return nvme::status_code::success;
+  }
 
  private:
   struct ring {
@@ -220,6 +285,11 @@ class nvme_device {
       }
     }
     std::abort();
+  }
+
+  void write_entry(const ring& cq, nvme::completion_entry entry, unsigned phase) {
+    entry.status_and_phase = static_cast<std::uint16_t>(entry.status_and_phase | phase);
+    std::memcpy(at(cq.base + cq.head * sizeof entry, sizeof entry), &entry, sizeof entry);
   }
 
   void write_configuration(std::uint32_t value) {
@@ -396,55 +466,6 @@ class nvme_device {
       const nvme::namespace_descriptor head{.nidt = 3, .nidl = 16, .reserved2 = 0};
       std::memcpy(out, &head, sizeof head);
       out[sizeof head] = std::byte{0x42};
-    }
-    return nvme::status_code::success;
-  }
-
-  nvme::status_code io(const nvme::submission_entry& entry) {
-    const auto opcode = static_cast<nvme::io_opcode>(entry.opcode);
-    if (faults.io_status != nvme::status_code::success || opcode == nvme::io_opcode::flush) {
-      return faults.io_status;
-    }
-    if (opcode == nvme::io_opcode::dataset_management) {
-      return deallocate(entry);
-    }
-    const std::uint64_t first = entry.cdw10 | std::uint64_t{entry.cdw11} << 32U;
-    const std::uint64_t blocks = (entry.cdw12 & 0xffffU) + 1;
-    if (!range_within(first, blocks, options.block_count)) {
-      return nvme::status_code::lba_out_of_range;
-    }
-    if (opcode == nvme::io_opcode::verify) {
-      return nvme::status_code::success;
-    }
-    if (opcode == nvme::io_opcode::write_zeroes) {
-      std::fill_n(disk.begin() + static_cast<std::ptrdiff_t>(first << options.block_shift),
-                  blocks << options.block_shift, std::byte{0});
-      return nvme::status_code::success;
-    }
-    std::uint64_t left = blocks << options.block_shift;
-    if (options.mdts != 0 && left > std::uint64_t{4096} << options.mdts) {
-      return nvme::status_code::invalid_field;
-    }
-    std::byte* block = disk.data() + (first << options.block_shift);
-    const std::uint64_t in_first = 4096 - (entry.prp1 & 4095U);
-    const bool list = left > in_first + 4096;
-    for (std::uint64_t i = 0; left != 0; ++i) {
-      std::uint64_t address = i == 0 ? entry.prp1 : entry.prp2;
-      if (i > 0 && list) {
-        std::memcpy(&address, at(entry.prp2 + (i - 1) * 8, 8), 8);
-      }
-      if (i == 0 ? (address & 3U) != 0 : (address & 4095U) != 0) {
-        return nvme::status_code::prp_offset_invalid;
-      }
-      const std::uint64_t bytes = std::min(left, i == 0 ? in_first : 4096);
-      if (opcode == nvme::io_opcode::compare &&
-          std::memcmp(at(address, bytes), block, bytes) != 0) {
-        return nvme::status_code::compare_failure;
-      }
-      opcode == nvme::io_opcode::read ? std::memcpy(at(address, bytes), block, bytes)
-                                      : std::memcpy(block, at(address, bytes), bytes);
-      block += bytes;
-      left -= bytes;
     }
     return nvme::status_code::success;
   }
