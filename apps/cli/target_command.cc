@@ -94,7 +94,7 @@ class target_command final : public command {
     if (auto stopped = (*server)->stop(); !stopped) {
       return report_failure(stopped.error());
     }
-    tell(*log, **server);
+    tell(*log, **server, chosen_cores_);
     return exit_ok;
   }
 
@@ -148,7 +148,12 @@ class target_command final : public command {
     }
   }
 
-  static void tell(spdlog::logger& log, const target::target& stopped) {
+  static void tell(spdlog::logger& log, const target::target& stopped,
+                   const std::vector<unsigned>& cores) {
+    for (std::size_t i = 0; i < cores.size(); ++i) {
+      const target::io_counters here = stopped.counters_of_core(i);
+      log.info("core {} served reads={} writes={}", cores[i], here.reads, here.writes);
+    }
     const target::io_counters total = stopped.counters();
     log.info(
         "served reads={} writes={} bytes_read={} bytes_written={} errors={} "

@@ -131,6 +131,7 @@ std::string to_json(const report& run) {
   ns["max"] = latency.max();
   ns["resolution"] = resolution_of(run, latency);
   for (const core_result& core : run.cores) {
+    out["cores"].push_back({{"core", core.core}, {"ios", core.ios}});
     out["cpu_cycles_per_io"].push_back({{"core", core.core}, {"cycles", cycles_per_io(core)}});
   }
   out["heap_allocations"] = total(run, &core_result::heap_allocations);

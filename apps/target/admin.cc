@@ -21,12 +21,12 @@ bool is_blank(const nvme::submission_entry& entry) noexcept {
 
 }  // namespace
 
-admin_queue::admin_queue(controller_state& state, queue_table& queues, io_path& io,
+admin_queue::admin_queue(controller_state& state, queue_table& queues, io_crew& crew,
                          const subsystem& system, const guest_memory& memory,
                          const admin_options& options)
     : state_{state},
       queues_{queues},
-      io_{io},
+      crew_{crew},
       system_{system},
       memory_{memory},
       options_{options},
@@ -49,23 +49,21 @@ void admin_queue::namespace_changed(std::uint32_t nsid) noexcept {
   }
 }
 
-std::uint32_t admin_queue::serve() noexcept {
+bool admin_queue::due() noexcept {
   if (!queues_.admin_served()) {
-    return 0;  // out of reach for now
+    return false;  // out of reach for now
   }
-  submission_queue& queue = queues_.admin();
-  std::uint64_t& wrong = io_.counters().wrong_doorbells;
-  const bool waiting = queue.waiting(wrong) != 0 && !deletion_;
-  if (!waiting && !deletion_ && !events_.due()) [[likely]] {
-    return 0;
+  if (!command_waits() && !deletion_ && !events_.due()) [[likely]] {
+    return false;
   }
-  if (queue.answers().room(1, wrong) == 0) {
-    return 0;  // the host does not read its answers
-  }
+  return queues_.admin().answers().room(1, wrong_doorbells()) != 0;  // the host reads its answers
+}
+
+std::uint32_t admin_queue::serve() noexcept {
   if (tell_event() || finish_deletion()) {
     return 1;
   }
-  if (waiting) {
+  if (command_waits()) {
     take_command();
     return 1;
   }
@@ -161,7 +159,7 @@ std::optional<admin_queue::answer> admin_queue::hold_event_request(const command
 admin_queue::answer admin_queue::abort(const command& order) noexcept {
   const auto queue_number = static_cast<std::uint16_t>(order.cdw10);
   const auto id = static_cast<std::uint16_t>(order.cdw10 >> 16U);
-  std::uint64_t& wrong = io_.counters().wrong_doorbells;
+  std::uint64_t& wrong = wrong_doorbells();
   bool aborted = false;
   if (queue_number == 0) {
     submission_queue& queue = queues_.admin();

@@ -10,7 +10,7 @@
 #include "apps/target/controller_state.h"
 #include "apps/target/events.h"
 #include "apps/target/guest_memory.h"
-#include "apps/target/io_path.h"
+#include "apps/target/io_crew.h"
 #include "apps/target/queue_table.h"
 #include "apps/target/subsystem.h"
 #include "drivers/nvme/spec.h"
@@ -30,12 +30,15 @@ struct admin_options {
 /// @context the controller's core
 class admin_queue {
  public:
-  admin_queue(controller_state& state, queue_table& queues, io_path& io, const subsystem& system,
+  admin_queue(controller_state& state, queue_table& queues, io_crew& crew, const subsystem& system,
               const guest_memory& memory, const admin_options& options);
   admin_queue(const admin_queue&) = delete;
   admin_queue& operator=(const admin_queue&) = delete;
   ~admin_queue() = default;
 
+  /// Whether there is something to answer, and room for it.
+  [[nodiscard]] bool due() noexcept;
+  /// @pre due(), and the crew stands still
   /// @return commands taken or answered
   std::uint32_t serve() noexcept;
 
@@ -59,6 +62,12 @@ class admin_queue {
     queue_id queue;
   };
 
+  [[nodiscard]] bool command_waits() noexcept {
+    return queues_.admin().waiting(wrong_doorbells()) != 0 && !deletion_;
+  }
+  [[nodiscard]] std::uint64_t& wrong_doorbells() noexcept {
+    return crew_.own().counters().wrong_doorbells;
+  }
   bool tell_event() noexcept;
   bool finish_deletion() noexcept;
   void take_command() noexcept;
@@ -97,7 +106,7 @@ class admin_queue {
 
   controller_state& state_;
   queue_table& queues_;
-  io_path& io_;
+  io_crew& crew_;
   const subsystem& system_;
   memory_view memory_;
   admin_options options_;

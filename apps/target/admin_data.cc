@@ -106,7 +106,7 @@ admin_queue::answer admin_queue::get_log_page(const command& order) noexcept {
     case nvme::log_page::error_information:
       return explain(nvme::event_type::error, describe_errors(state_.errors));
     case nvme::log_page::health_information:
-      return explain(nvme::event_type::health, describe_health(system_, state_, io_.counters()));
+      return explain(nvme::event_type::health, describe_health(system_, state_, crew_.counters()));
     case nvme::log_page::firmware_slots:
       return copy_log(order, describe_firmware(system_));
     case nvme::log_page::changed_namespaces: {
@@ -165,7 +165,7 @@ admin_queue::answer admin_queue::set_feature(const command& order) noexcept {
                ? answer{set_feature_data(state_, order, system_.now(), data)}
                : received;
   }
-  io_.set_write_through(!write_cache_enabled(state_.features));
+  crew_.set_write_through(!write_cache_enabled(state_.features));
   watch_temperature();
   return {done.status, done.value};
 }

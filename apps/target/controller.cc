@@ -1,6 +1,9 @@
 #include "apps/target/controller.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
 #include <cstring>
 
 #include "apps/target/identify.h"
@@ -30,6 +33,29 @@ std::uint64_t capabilities_of(const queue_limits& limits) noexcept {
          nvm_commands | ready_with_media;
 }
 
+/// Writes whole doorbells, for another core may be looking at them.
+void write_doorbells(std::span<std::byte> doorbells, std::size_t offset,
+                     std::span<const std::byte> in) noexcept {
+  for (std::size_t done = 0; done < in.size();) {
+    const std::size_t in_word = (offset + done) % sizeof(std::uint32_t);
+    const std::size_t part = std::min(sizeof(std::uint32_t) - in_word, in.size() - done);
+    std::byte* const word = doorbells.data() + (offset + done - in_word);
+    auto bytes = std::bit_cast<std::array<std::byte, 4>>(mmio_read<std::uint32_t>(word));
+    std::copy_n(in.begin() + static_cast<std::ptrdiff_t>(done), part, bytes.begin() + in_word);
+    mmio_write(word, std::bit_cast<std::uint32_t>(bytes));
+    done += part;
+  }
+}
+
+void lead_to_namespaces(std::span<namespace_path> paths, const subsystem& system) noexcept {
+  CHECK(paths.size() == system.namespaces.size());
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    const exported_namespace& space = system.namespaces[i];
+    paths[i].pair_gate = space.pair_gate.get();
+    paths[i].deallocated_is_zero = space.device->info().deallocated_is_zero;
+  }
+}
+
 controller_state initial_state(const controller_options& options, instant now) noexcept {
   controller_state state;
   state.features = initial_features(now);
@@ -46,15 +72,17 @@ controller::controller(const subsystem& system, const controller_options& option
       ports_{ports},
       state_{initial_state(options, system.now())},
       registers_{state_.registers, capabilities_of(options.queues), nvme_version},
-      queues_{state_, *ports.memory, options.queues, ports.doorbells},
-      io_{queues_,
-          *ports.memory,
-          ports.paths,
-          {.transfer_bytes_max = system.transfer_bytes_max, .operations = system.operations},
-          state_.errors},
+      queues_{state_, *ports.memory, options.queues, ports.doorbells, 1 + ports.others.size()},
+      crew_{{.queues = &queues_,
+             .memory = ports.memory,
+             .paths = ports.paths,
+             .errors = &state_.errors},
+            {.transfer_bytes_max = system.transfer_bytes_max, .operations = system.operations},
+            ports.others,
+            ports.others_memory},
       admin_{state_,
              queues_,
-             io_,
+             crew_,
              system,
              *ports.memory,
              {.controller_id = options.id,
@@ -63,11 +91,9 @@ controller::controller(const subsystem& system, const controller_options& option
                            .volatile_cache = system.volatile_cache},
               .shadow_doorbells = options.shadow_doorbells}},
       flush_{ports.paths} {
-  CHECK(ports.paths.size() == system.namespaces.size());
-  for (std::size_t i = 0; i < ports.paths.size(); ++i) {
-    const exported_namespace& space = system.namespaces[i];
-    ports.paths[i].pair_gate = space.pair_gate.get();
-    ports.paths[i].deallocated_is_zero = space.device->info().deallocated_is_zero;
+  lead_to_namespaces(ports.paths, system);
+  for (io_core* const core : ports.others) {
+    lead_to_namespaces(core->paths(), system);
   }
 }
 
@@ -82,7 +108,7 @@ void controller::write_register(std::size_t offset, std::span<const std::byte> i
   registers_.write(offset, in);
   configure(before);
   const overlap rings = find_overlap(offset, in.size(), register_bytes, ports_.doorbells.size());
-  std::memcpy(ports_.doorbells.data() + rings.in_range, in.data() + rings.in_access, rings.bytes);
+  write_doorbells(ports_.doorbells, rings.in_range, in.subspan(rings.in_access, rings.bytes));
 }
 
 /// Acts on the bits of CC that have just changed.
@@ -102,6 +128,7 @@ void controller::configure(std::uint32_t before) noexcept {
 }
 
 void controller::enable() noexcept {
+  CHECK(crew_.still());  // since it is disabled
   std::uint32_t& status = state_.registers.status;
   status &= ~csts_shutdown_mask;
   status |= !state_.memory_unshared && open_admin_queues() ? csts_ready : csts_fatal;
@@ -182,7 +209,7 @@ void controller::clear() noexcept {
   state_.registers.admin_sq = kept.admin_sq;
   state_.registers.admin_cq = kept.admin_cq;
   state_.registers.configuration = kept.configuration;
-  io_.set_write_through(false);
+  crew_.set_write_through(false);
 }
 
 void controller::reset() noexcept {
@@ -203,6 +230,7 @@ void controller::resume() noexcept {
 }
 
 void controller::memory_added() noexcept {
+  CHECK(crew_.still());
   queues_.find_submissions();
   if (!completions_stale_) {
     queues_.find_completions();
@@ -210,14 +238,14 @@ void controller::memory_added() noexcept {
 }
 
 void controller::memory_leaving() noexcept {
-  io_.forget_memory();
+  crew_.forget_memory();
   admin_.forget_memory();
   queues_.find_submissions();
   completions_stale_ = true;
 }
 
 bool controller::memory_left() noexcept {
-  if (completions_stale_ && io_.memory_forgotten()) {
+  if (completions_stale_ && crew_.memory_forgotten()) {
     completions_stale_ = false;
     queues_.find_completions();
   }
@@ -225,13 +253,10 @@ bool controller::memory_left() noexcept {
 }
 
 std::uint32_t controller::poll() noexcept {
-  std::uint32_t work = io_.collect();
+  std::uint32_t work = crew_.own().collect();
   if (fetching_) {
-    work += io_.fetch();
-    if (const std::uint32_t commands = admin_.serve(); commands != 0) {
-      work += commands;
-      decide_fetching();  // the command may have shown that nothing can be served
-    }
+    work += crew_.own().fetch();
+    work += serve_admin();
     report_wrong_doorbells();
   } else if (goal_ != goal::none) {
     if (!flush_.done()) {
@@ -240,11 +265,37 @@ std::uint32_t controller::poll() noexcept {
     settle();
   }
   interrupt();
+  if (!crew_.alone()) {
+    work += attend_crew();
+  }
   return work;
 }
 
+std::uint32_t controller::serve_admin() noexcept {
+  if (!admin_.due()) [[likely]] {
+    return 0;
+  }
+  if (!crew_.stand_still()) {
+    return 1;
+  }
+  const std::uint32_t commands = admin_.serve();
+  decide_fetching();  // the command may have shown that nothing can be served
+  return commands;
+}
+
+/// Hears what the other cores have to tell, and lets those go on that stood still for this turn.
+std::uint32_t controller::attend_crew() noexcept {
+  const bool interrupted = crew_.take_interrupts(*ports_.interrupts);
+  if (pin_unsure_ && crew_.stand_still()) {
+    pin_unsure_ = false;
+    ports_.interrupts->look_at_pin();
+  }
+  const bool waiting = crew_.end_turn(fetching_);
+  return interrupted || waiting ? 1 : 0;
+}
+
 void controller::report_wrong_doorbells() noexcept {
-  const std::uint64_t wrong = io_.counters().wrong_doorbells;
+  const std::uint64_t wrong = crew_.wrong_doorbells();
   if (wrong != reported_doorbells_) {
     reported_doorbells_ = wrong;
     admin_.report(nvme::error_event::invalid_doorbell_value);
@@ -252,8 +303,8 @@ void controller::report_wrong_doorbells() noexcept {
 }
 
 void controller::interrupt() noexcept {
-  for (completion_queue* queue : queues_.interrupting()) {
-    if (queue->interrupt_due(io_.counters().wrong_doorbells)) {
+  for (completion_queue* queue : queues_.of_core(0).interrupting) {
+    if (queue->interrupt_due(crew_.own().counters().wrong_doorbells)) {
       ports_.interrupts->raise(queue->state().vector);
     }
   }
@@ -263,8 +314,23 @@ bool controller::pin_asserted() noexcept {
   if ((state_.registers.interrupt_mask & 1U) != 0) {
     return false;
   }
-  return std::ranges::any_of(queues_.interrupting(), [this](completion_queue* queue) {
-    return queue->unread(io_.counters().wrong_doorbells);
+  bool asserted = any_unread(0);
+  for (std::size_t core = 1; core < queues_.core_count(); ++core) {
+    if (queues_.of_core(core).interrupting.empty()) {
+      continue;
+    }
+    if (crew_.still()) {
+      asserted |= any_unread(core);
+    } else {
+      pin_unsure_ = true;
+    }
+  }
+  return asserted;
+}
+
+bool controller::any_unread(std::size_t core) noexcept {
+  return std::ranges::any_of(queues_.of_core(core).interrupting, [this](completion_queue* queue) {
+    return queue->unread(crew_.own().counters().wrong_doorbells);
   });
 }
 

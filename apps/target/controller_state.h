@@ -7,6 +7,7 @@
 
 #include "drivers/nvme/identify.h"
 #include "drivers/nvme/spec.h"
+#include "mempool/base/bits.h"
 #include "mempool/base/units.h"
 
 // Everything a served controller is, apart from commands in flight (there are none when it is
@@ -21,7 +22,9 @@ inline constexpr std::size_t error_entries_max = 16;   // of the error log
 inline constexpr std::size_t aborted_entries_max = 4;  // of one queue
 inline constexpr std::size_t features_max = 12;        // feature ids 01h..0Bh
 
-struct submission_queue_state {
+// A line each: neighbours are served by different cores.
+
+struct alignas(cache_line_bytes) submission_queue_state {
   iova base{};
   std::uint16_t entries = 0;  // 0: the queue does not exist
   std::uint16_t head = 0;     // next entry to fetch
@@ -30,7 +33,7 @@ struct submission_queue_state {
   std::array<std::uint16_t, aborted_entries_max> aborted{};  // slots that are to be passed over
 };
 
-struct completion_queue_state {
+struct alignas(cache_line_bytes) completion_queue_state {
   iova base{};
   std::uint16_t entries = 0;  // 0: the queue does not exist
   std::uint16_t tail = 0;     // next entry to write

@@ -17,6 +17,17 @@ void note_error(error_state& errors, const failed_command& failed) noexcept {
   errors.entries[errors.count++ % error_entries_max] = entry;
 }
 
+void move_errors(error_state& from, error_state& log) noexcept {
+  const std::uint64_t kept = std::min<std::uint64_t>(from.count, error_entries_max);
+  log.count += from.count - kept;  // of these nothing is known but that they were
+  for (std::uint64_t i = from.count - kept; i < from.count; ++i) {
+    nvme::error_log_entry entry = from.entries[i % error_entries_max];
+    entry.error_count = log.count + 1;
+    log.entries[log.count++ % error_entries_max] = entry;
+  }
+  from.count = 0;
+}
+
 std::array<nvme::error_log_entry, error_entries_max> describe_errors(
     const error_state& errors) noexcept {
   std::array<nvme::error_log_entry, error_entries_max> page{};

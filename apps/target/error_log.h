@@ -21,6 +21,9 @@ struct failed_command {
 /// Keeps the newest `error_entries_max` of them.
 void note_error(error_state& errors, const failed_command& failed) noexcept;
 
+/// Moves what was noted apart from the log into it: behind what is there, and numbered anew.
+void move_errors(error_state& from, error_state& log) noexcept;
+
 /// Data that the device could not read or write, rather than a command that was wrong.
 [[nodiscard]] constexpr bool is_media_error(nvme::status_code status) noexcept {
   constexpr unsigned media_and_data = 2;  // status code type

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "apps/target/controller.h"
 #include "apps/target/doorbell_area.h"
 #include "apps/target/fake_host.h"
+#include "apps/target/io_core.h"
 #include "drivers/nvme/spec.h"
 
 // For tests: a subsystem with one namespace, its controller, and a driver for it on a fake host.
@@ -42,6 +44,7 @@ struct machine_options {
   std::uint16_t admin_entries = 16;
   std::uint32_t doorbell_stride_bytes = cache_line_bytes;
   bool shadow_doorbells = false;
+  std::size_t others = 0;  // cores that help
 };
 
 class machine {
@@ -64,19 +67,40 @@ class machine {
     system.firmware = "1.0";
     system.clock = &clock;
     system.add(drive, derive_identity(system.nqn, 1, "fake"));
-    paths.push_back(
-        {.queue = std::move(*drive.make_queue(128)),
-         .block_count = options.block_count,
-         .block_shift = static_cast<std::uint32_t>(std::countr_zero(options.block_bytes))});
+    paths = make_paths();
+    for (std::size_t i = 0; i < options.others; ++i) {
+      others.push_back(std::make_unique<io_core>(make_paths()));
+      borrowed_others_.push_back(others.back().get());
+    }
+    restart();
+  }
+  /// What is in flight ends, as a controller's transport sees to.
+  ~machine() {
+    drive.may_finish = 1U << 20U;
+    others_run = true;
+    nvme->pause();
+    for (int i = 0; i < 1000 && !nvme->quiet(); ++i) {
+      poll(1);
+    }
+  }
+  machine(const machine&) = delete;
+  machine& operator=(const machine&) = delete;
+
+  /// A new controller, as for the next client. @pre the last one is quiet
+  void restart() {
+    nvme.reset();
     nvme.emplace(
         system,
         controller_options{.id = 7,
-                           .queues = {.doorbell_stride_bytes = options.doorbell_stride_bytes},
-                           .shadow_doorbells = options.shadow_doorbells},
-        controller_ports{
-            .memory = &ram, .interrupts = &lines, .paths = paths, .doorbells = doorbells_});
+                           .queues = {.doorbell_stride_bytes = options_.doorbell_stride_bytes},
+                           .shadow_doorbells = options_.shadow_doorbells},
+        controller_ports{.memory = &ram,
+                         .interrupts = &lines,
+                         .paths = paths,
+                         .doorbells = doorbells_,
+                         .others = borrowed_others_,
+                         .others_memory = &ram});
   }
-
   template <class Word>
   void write(nvme::reg where, Word value) {
     nvme->write_register(static_cast<std::size_t>(where), std::as_bytes(std::span{&value, 1}));
@@ -147,6 +171,11 @@ class machine {
   void poll(unsigned turns = 4) {
     for (unsigned i = 0; i < turns; ++i) {
       nvme->poll();
+      for (const auto& each : others) {
+        if (others_run) {
+          each->poll();
+        }
+      }
     }
   }
 
@@ -238,6 +267,15 @@ class machine {
   }
 
  private:
+  [[nodiscard]] std::vector<namespace_path> make_paths() {
+    std::vector<namespace_path> made;
+    made.push_back(
+        {.queue = std::move(*drive.make_queue(128)),
+         .block_count = options_.block_count,
+         .block_shift = static_cast<std::uint32_t>(std::countr_zero(options_.block_bytes))});
+    return made;
+  }
+
   machine_options options_;
   std::uint16_t next_id_ = 100;
 
@@ -249,9 +287,12 @@ class machine {
   virtual_clock clock;
   subsystem system;
   std::vector<namespace_path> paths;
+  std::vector<std::unique_ptr<io_core>> others;
+  bool others_run = true;  // in `poll`
   host_queue admin;
 
  private:
+  std::vector<io_core*> borrowed_others_;
   std::vector<std::byte> doorbells_;
 
  public:

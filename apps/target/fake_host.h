@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -123,6 +124,7 @@ class disk : public block_device {
 
  private:
   struct waiting_request {
+    const block_queue* from;
     block_request request;
     std::vector<segment> segments;
   };
@@ -132,11 +134,11 @@ class disk : public block_device {
     queue(disk& owner, std::uint32_t depth) : owner_{owner}, depth_{depth} {}
     void submit(std::span<block_request> requests) noexcept override {
       for (block_request& request : requests) {
-        owner_.start(request);
+        owner_.start(*this, request);
       }
     }
     std::size_t poll(std::span<block_completion> out) noexcept override {
-      return owner_.finish(out);
+      return owner_.finish(*this, out);
     }
     void flush() noexcept override { ++owner_.publications; }
     [[nodiscard]] std::uint32_t depth() const noexcept override { return depth_; }
@@ -146,7 +148,7 @@ class disk : public block_device {
     std::uint32_t depth_;
   };
 
-  void start(block_request& request) {
+  void start(const block_queue& from, block_request& request) {
     if (room == 0) {
       request.state = block_state::refused;
       return;
@@ -161,20 +163,24 @@ class disk : public block_device {
     const std::span segments{request.segments, request.segment_count};
     if (how == mode::delayed) {
       request.state = block_state::pending;
-      waiting_.push_back({request, {segments.begin(), segments.end()}});
+      waiting_.push_back({&from, request, {segments.begin(), segments.end()}});
       return;
     }
     request.state = block_state::done;
     request.status = execute(request, segments);
   }
 
-  std::size_t finish(std::span<block_completion> out) {
+  std::size_t finish(const block_queue& whose, std::span<block_completion> out) {
     std::size_t count = 0;
-    while (count < out.size() && !waiting_.empty() && may_finish != 0) {
-      const waiting_request& first = waiting_.front();
-      out[count++] = {first.request.tag, execute(first.request, first.segments)};
-      waiting_.pop_front();
-      --may_finish;
+    for (auto each = waiting_.begin();
+         each != waiting_.end() && count < out.size() && may_finish != 0;) {
+      if (each->from == &whose) {
+        out[count++] = {each->request.tag, execute(each->request, each->segments)};
+        each = waiting_.erase(each);
+        --may_finish;
+      } else {
+        ++each;
+      }
     }
     return count;
   }
@@ -202,11 +208,17 @@ class disk : public block_device {
   std::deque<waiting_request> waiting_;
 };
 
-/// Counts interrupts by vector.
+/// Counts interrupts by vector, and has the test look at the pin.
 class interrupts final : public interrupt_sink {
  public:
   void raise(std::uint16_t vector) noexcept override { ++count[vector]; }
+  void look_at_pin() noexcept override {
+    if (on_look) {
+      on_look();
+    }
+  }
   std::array<unsigned, queues_max> count{};
+  std::function<void()> on_look;
 };
 
 }  // namespace runnel::target::fake

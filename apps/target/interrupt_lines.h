@@ -14,6 +14,8 @@ class interrupt_sink {
  public:
   virtual ~interrupt_sink() = default;
   virtual void raise(std::uint16_t vector) noexcept = 0;
+  /// What `controller::pin_asserted` could not say is known now, for the rest of this turn.
+  virtual void look_at_pin() noexcept = 0;
 };
 
 /// The eventfds of one interrupt, and what could not be delivered yet: a vector that is raised

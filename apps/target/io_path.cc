@@ -38,20 +38,20 @@ io_counters& io_counters::operator+=(const io_counters& other) noexcept {
   return *this;
 }
 
-io_path::io_path(queue_table& queues, const guest_memory& memory, std::span<namespace_path> paths,
-                 const io_limits& limits, error_state& errors)
-    : queues_{queues},
-      paths_{paths},
-      memory_{memory},
+io_path::io_path(const io_parts& parts, const io_limits& limits)
+    : queues_{*parts.queues},
+      mine_{parts.queues->of_core(parts.core)},
+      paths_{parts.paths},
+      memory_{*parts.memory},
       limits_{limits},
-      errors_{errors},
-      jobs_{paths, memory_, limits_, epochs_, counters_, errors},
+      errors_{*parts.errors},
+      jobs_{paths_, memory_, limits_, epochs_, counters_, errors_},
       segments_per_command_{segments_for(limits.transfer_bytes_max)},
       segments_(burst_max * segments_per_command_) {}
 
 std::uint32_t io_path::fetch() noexcept {
   std::uint32_t taken = 0;
-  for (submission_queue* queue : queues_.served()) {
+  for (submission_queue* queue : mine_.served) {
     std::uint32_t from_queue = 0;
     std::uint32_t now = 0;
     do {

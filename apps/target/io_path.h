@@ -18,10 +18,20 @@
 
 namespace runnel::target {
 
-/// The data path: commands from submission queues become requests to block devices, which borrow
-/// the host's pages; their completions become answers. Nothing is remembered per command: what the
-/// answer needs travels in the request's tag, and a command that a device has no room for simply
-/// stays in its queue. Commands that need more than one request, or are rare, go to `io_jobs`.
+/// What one core's data path works on; all of it outlives the path.
+struct io_parts {
+  queue_table* queues = nullptr;
+  std::size_t core = 0;  // whose queues
+  const guest_memory* memory = nullptr;
+  std::span<namespace_path> paths{};  // this core's, one for each namespace
+  error_state* errors = nullptr;      // where commands that failed are noted
+};
+
+/// The data path of one core: commands from submission queues become requests to block devices,
+/// which borrow the host's pages; their completions become answers. Nothing is remembered per
+/// command: what the answer needs travels in the request's tag, and a command that a device has no
+/// room for simply stays in its queue. Commands that need more than one request, or are rare, go to
+/// `io_jobs`.
 ///
 /// @context one core; no allocation, no system call, no waiting
 class io_path {
@@ -32,10 +42,12 @@ class io_path {
   /// Commands taken from one queue before the others get their turn.
   static constexpr std::uint32_t fetch_max = 64;
 
-  io_path(queue_table& queues, const guest_memory& memory, std::span<namespace_path> paths,
-          const io_limits& limits, error_state& errors);
+  io_path(const io_parts& parts, const io_limits& limits);
+  io_path(const io_path&) = delete;
+  io_path& operator=(const io_path&) = delete;
+  ~io_path() = default;
 
-  /// Takes commands from all queues that are served. @return commands taken
+  /// Takes commands from all queues that this core serves. @return commands taken
   std::uint32_t fetch() noexcept;
   /// Answers what the devices have finished. @return answers
   std::uint32_t collect() noexcept;
@@ -80,6 +92,7 @@ class io_path {
   void publish() noexcept;
 
   queue_table& queues_;
+  const core_queues& mine_;
   std::span<namespace_path> paths_;
   memory_view memory_;
   io_limits limits_;

@@ -79,7 +79,7 @@ class doorbell {
 
 /// Where completions go. An entry is promised before its command is started, so posting never
 /// meets a full queue, however slowly the host reads.
-class completion_queue {
+class alignas(cache_line_bytes) completion_queue {
  public:
   void bind(completion_queue_state& state, std::byte* head_doorbell) noexcept {
     state_ = &state;
@@ -173,7 +173,7 @@ class completion_queue {
 };
 
 /// Where commands come from.
-class submission_queue {
+class alignas(cache_line_bytes) submission_queue {
  public:
   void bind(std::uint16_t id, submission_queue_state& state, std::byte* tail_doorbell) noexcept {
     id_ = id;

@@ -7,6 +7,7 @@
 
 #include "drivers/block.h"
 #include "drivers/nvme/spec.h"
+#include "mempool/base/bits.h"
 
 // What the data path shares with the commands that are carried out beside it.
 namespace runnel::target {
@@ -16,8 +17,8 @@ namespace runnel::target {
   return static_cast<nvme::status_code>(status);
 }
 
-/// One controller's way to one namespace.
-struct namespace_path {
+/// One core's way to one namespace, for one controller. A line of its own: other cores have others.
+struct alignas(cache_line_bytes) namespace_path {
   std::unique_ptr<block_queue> queue;
   std::uint64_t block_count = 0;
   std::uint32_t block_shift = 9;  // bytes of a block, as a power of two

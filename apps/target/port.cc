@@ -27,11 +27,26 @@ std::vector<block_device*> devices_with_dma(const subsystem& system) {
   return devices;
 }
 
+std::vector<std::unique_ptr<io_core>> make_others(core_paths& paths) {
+  std::vector<std::unique_ptr<io_core>> others;
+  for (auto& each : std::span{paths}.subspan(1)) {
+    others.push_back(std::make_unique<io_core>(std::move(each)));
+  }
+  return others;
+}
+
+std::vector<io_core*> borrow(const std::vector<std::unique_ptr<io_core>>& others) {
+  std::vector<io_core*> borrowed;
+  for (const auto& each : others) {
+    borrowed.push_back(each.get());
+  }
+  return borrowed;
+}
+
 }  // namespace
 
 outcome<std::unique_ptr<port>> port::create(const std::string& socket_path, const subsystem& system,
-                                            std::vector<namespace_path> paths,
-                                            port_options options) {
+                                            core_paths paths, port_options options) {
   outcome<vfio_user::listener> socket = vfio_user::listener::bind(socket_path);
   if (!socket) {
     return std::unexpected{std::move(socket.error())};
@@ -48,17 +63,19 @@ outcome<std::unique_ptr<port>> port::create(const std::string& socket_path, cons
   return made;
 }
 
-port::port(vfio_user::listener socket, const subsystem& system, std::vector<namespace_path> paths,
+port::port(vfio_user::listener socket, const subsystem& system, core_paths paths,
            port_options options)
     : socket_{std::move(socket)},
       options_{std::move(options)},
-      paths_{std::move(paths)},
+      paths_{std::move(paths.front())},
+      others_{make_others(paths)},
       endpoint_{
           system, paths_, devices_with_dma(system),
           endpoint_options{
               .name = "vfio-user:" + socket_.path(),
               .controller = options_.controller,
               .doorbells = options_.doorbells,
+              .others = borrow(others_),
               .on_trouble = [this](const failure& why) { tell(port_event::kind::trouble, &why); }}},
       listening_{[](void* self, instant) noexcept { return static_cast<port*>(self)->accept(); },
                  this, socket_.event_fd(), "listener"} {}
@@ -109,9 +126,16 @@ bool port::closed() const noexcept {
 }
 
 std::uint64_t port::payload_bytes_copied() const noexcept {
-  std::uint64_t sum = 0;
-  for (const namespace_path& path : paths_) {
-    sum += path.queue->bytes_copied();
+  const auto copied = [](std::span<const namespace_path> paths) {
+    std::uint64_t sum = 0;
+    for (const namespace_path& path : paths) {
+      sum += path.queue->bytes_copied();
+    }
+    return sum;
+  };
+  std::uint64_t sum = copied(paths_);
+  for (const auto& core : others_) {
+    sum += copied(core->paths());
   }
   return sum;
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/target/io_core.h"
 #include "apps/target/io_path.h"
 #include "apps/target/subsystem.h"
 #include "apps/target/vfio_user_transport.h"
@@ -26,22 +27,26 @@ struct port_event {
   const failure* why;
 };
 
+/// What a port serves its namespaces by: on each of its cores a path to each of them, the first
+/// core being its own.
+using core_paths = std::vector<std::vector<namespace_path>>;
+
 struct port_options {
   controller_options controller;
   doorbell_mode doorbells = doorbell_mode::mapped;
   std::size_t maps_max = vfio_user::client_memory::maps_max;  // of its client
-  std::function<void(const port_event&)> on_event;  // rare; called on the port's core
+  std::function<void(const port_event&)> on_event;            // rare; called on the port's core
 };
 
 /// One socket, one controller, one client at a time: the next is accepted when the last has been
-/// torn down. Made on the control thread, then lives on one core.
+/// torn down. Made on the control thread, then lives on one core; others help with the I/O queues.
 class port {
  public:
-  /// @param paths  one for each namespace of the subsystem; owned from now on
+  /// @param paths  owned from now on
   /// @error what binding the socket says; no_memory
   [[nodiscard]] static outcome<std::unique_ptr<port>> create(const std::string& socket_path,
                                                              const subsystem& system,
-                                                             std::vector<namespace_path> paths,
+                                                             core_paths paths,
                                                              port_options options);
   port(const port&) = delete;
   port& operator=(const port&) = delete;
@@ -56,13 +61,21 @@ class port {
   /// still be working on its client's memory.
   void detach() noexcept;
 
+  /// Its share of the work of the other cores: each is polled there while the port is attached, and
+  /// not before.
+  [[nodiscard]] std::span<const std::unique_ptr<io_core>> others() const noexcept {
+    return others_;
+  }
+
   [[nodiscard]] std::span<namespace_path> paths() noexcept { return paths_; }
-  [[nodiscard]] io_counters counters() const noexcept { return endpoint_.counters(); }
+  /// Of one of its cores, 0 being its own. @pre nobody is served
+  [[nodiscard]] io_counters counters(std::size_t core) const noexcept {
+    return core == 0 ? endpoint_.counters() : others_[core - 1]->counters();
+  }
   [[nodiscard]] std::uint64_t payload_bytes_copied() const noexcept;
 
  private:
-  port(vfio_user::listener socket, const subsystem& system, std::vector<namespace_path> paths,
-       port_options options);
+  port(vfio_user::listener socket, const subsystem& system, core_paths paths, port_options options);
 
   std::uint32_t poll() noexcept;
   instant serve(instant now);
@@ -77,6 +90,7 @@ class port {
   vfio_user::listener socket_;
   port_options options_;
   std::vector<namespace_path> paths_;
+  std::vector<std::unique_ptr<io_core>> others_;
   vfio_user_endpoint endpoint_;
   std::unique_ptr<vfio_user::server> server_;
   reactor* core_ = nullptr;

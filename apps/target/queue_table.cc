@@ -11,8 +11,10 @@ namespace runnel::target {
 using nvme::status_code;
 
 queue_table::queue_table(controller_state& state, const guest_memory& memory,
-                         const queue_limits& limits, std::span<std::byte> doorbells) noexcept
-    : state_{state}, memory_{memory}, limits_{limits}, registers_{doorbells.data()} {
+                         const queue_limits& limits, std::span<std::byte> doorbells,
+                         std::size_t cores)
+    : state_{state}, memory_{memory}, limits_{limits}, registers_{doorbells.data()}, cores_(cores) {
+  CHECK(cores != 0);
   CHECK(limits.io_queues < queues_max);
   CHECK(doorbells.size() >=
         tail_offset(limits.io_queues) + std::size_t{2} * limits.doorbell_stride_bytes);
@@ -20,8 +22,10 @@ queue_table::queue_table(controller_state& state, const guest_memory& memory,
     submissions_[id].bind(id, state.submission_queues[id], registers_ + tail_offset(id));
     completions_[id].bind(state.completion_queues[id], registers_ + head_offset(id));
   }
-  served_.reserve(queues_max);
-  interrupting_.reserve(queues_max);
+  for (core_queues& core : cores_) {
+    core.served.reserve(queues_max);
+    core.interrupting.reserve(queues_max);
+  }
 }
 
 status_code queue_table::create_admin(const queue_request& submission,
@@ -251,8 +255,13 @@ void queue_table::find_completions() noexcept {
 }
 
 submission_queue* queue_table::find_served(queue_id id) noexcept {
-  const auto found = std::ranges::find(served_, raw(id), &submission_queue::id);
-  return found == served_.end() ? nullptr : *found;
+  for (const core_queues& core : cores_) {
+    const auto found = std::ranges::find(core.served, raw(id), &submission_queue::id);
+    if (found != core.served.end()) {
+      return *found;
+    }
+  }
+  return nullptr;
 }
 
 bool queue_table::any_io_queue() const noexcept {
@@ -275,19 +284,24 @@ bool queue_table::servable(std::uint16_t id) const noexcept {
 
 void queue_table::list_served() noexcept {
   admin_served_ = servable(0);
-  served_.clear();
+  for (core_queues& core : cores_) {
+    core.served.clear();
+  }
   for (std::uint16_t id = 1; id <= limits_.io_queues; ++id) {
     if (servable(id)) {
-      served_.push_back(&submissions_[id]);
+      core_of_completion(submissions_[id].state().completion_queue)
+          .served.push_back(&submissions_[id]);
     }
   }
 }
 
 void queue_table::list_interrupting() noexcept {
-  interrupting_.clear();
+  for (core_queues& core : cores_) {
+    core.interrupting.clear();
+  }
   for (std::uint16_t id = 0; id <= limits_.io_queues; ++id) {
     if (completions_[id].exists() && completions_[id].state().interrupts != 0) {
-      interrupting_.push_back(&completions_[id]);
+      core_of_completion(id).interrupting.push_back(&completions_[id]);
     }
   }
 }

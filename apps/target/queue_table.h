@@ -32,14 +32,23 @@ struct queue_request {
   std::uint16_t completion_queue = 0;  // submission queues
 };
 
+/// What one core serves of a controller.
+struct core_queues {
+  std::vector<submission_queue*> served;        // I/O submission queues; room for all
+  std::vector<completion_queue*> interrupting;  // completion queues that interrupt; the same
+};
+
 /// The queues of one controller, 0 being the admin pair. What they are is in the state; here is
 /// where they are. A submission queue is served while its entries and those of its completion queue
 /// are in reach; memory may leave and return under both.
+/// A completion queue and those that submit to it are served by one core: number 0 is the
+/// controller's own and has the admin pair, the others take turns by the completion queue's number.
+/// All lists of all cores change here, so the other cores stand still meanwhile.
 class queue_table {
  public:
   /// @param doorbells  at least 2 * stride * (queues + 1) bytes, the host's to write
   queue_table(controller_state& state, const guest_memory& memory, const queue_limits& limits,
-              std::span<std::byte> doorbells) noexcept;
+              std::span<std::byte> doorbells, std::size_t cores = 1);
   queue_table(const queue_table&) = delete;
   queue_table& operator=(const queue_table&) = delete;
   ~queue_table() = default;
@@ -76,14 +85,13 @@ class queue_table {
   [[nodiscard]] submission_queue& submission(std::uint16_t id) noexcept { return submissions_[id]; }
   [[nodiscard]] submission_queue& admin() noexcept { return submissions_[0]; }
   [[nodiscard]] bool admin_served() const noexcept { return admin_served_; }
-  /// I/O submission queues to be served.
-  [[nodiscard]] std::span<submission_queue* const> served() const noexcept { return served_; }
-  /// One of those; null when it is none. @pre any number
-  [[nodiscard]] submission_queue* find_served(queue_id id) noexcept;
-  /// Completion queues that interrupt.
-  [[nodiscard]] std::span<completion_queue* const> interrupting() const noexcept {
-    return interrupting_;
+  [[nodiscard]] std::size_t core_count() const noexcept { return cores_.size(); }
+  /// Stays where it is. @pre index < core_count()
+  [[nodiscard]] const core_queues& of_core(std::size_t index) const noexcept {
+    return cores_[index];
   }
+  /// One of those that are served; null when it is none. @pre any number
+  [[nodiscard]] submission_queue* find_served(queue_id id) noexcept;
   [[nodiscard]] bool any_io_queue() const noexcept;
 
  private:
@@ -108,6 +116,9 @@ class queue_table {
   }
   void bind_tails() noexcept;
   void bind_heads() noexcept;
+  [[nodiscard]] core_queues& core_of_completion(std::uint16_t id) noexcept {
+    return cores_[id == 0 ? 0 : (id - 1U) % cores_.size()];
+  }
   void list_served() noexcept;
   void list_interrupting() noexcept;
 
@@ -120,8 +131,7 @@ class queue_table {
   std::array<completion_queue, queues_max> completions_;
   std::array<bool, queues_max> stopped_{};
   bool admin_served_ = false;
-  std::vector<submission_queue*> served_;  // room for all from the start
-  std::vector<completion_queue*> interrupting_;
+  std::vector<core_queues> cores_;
 };
 
 }  // namespace runnel::target

@@ -31,8 +31,9 @@ std::size_t maps_per_client(std::size_t clients) {
 }
 
 outcome<> check_where(const target_options& options) {
-  if (options.listeners.empty() || options.listeners.size() >= 0xfff0) {
-    return fail({errc::invalid}, "serve", "target", "name at least one listener");
+  if (options.listeners.empty() || options.listeners.size() > target::listeners_max) {
+    return fail({errc::invalid}, "serve", "target",
+                fmt::format("name 1 to {} listeners", target::listeners_max));
   }
   return {};
 }
@@ -40,11 +41,11 @@ outcome<> check_where(const target_options& options) {
 outcome<std::vector<served_device>> open_devices(engine& host, const target_options& options) {
   std::vector<served_device> devices;
   for (const io::address& where : options.namespaces) {
-    auto device =
-        io::open_block(where, {.memory = host.memory(),
-                               .clock = host.clock(),
-                               .queues = static_cast<std::uint32_t>(options.listeners.size()),
-                               .queue_depth = options.queue_depth});
+    auto device = io::open_block(
+        where, {.memory = host.memory(),
+                .clock = host.clock(),
+                .queues = static_cast<std::uint32_t>(options.listeners.size() * host.core_count()),
+                .queue_depth = options.queue_depth});
     if (!device) {
       return std::unexpected{std::move(device.error())};
     }
@@ -157,10 +158,22 @@ outcome<std::vector<namespace_path>> target::make_paths() {
   return paths;
 }
 
+outcome<core_paths> target::make_core_paths() {
+  core_paths all;
+  for (std::size_t core = 0; core < host_.core_count(); ++core) {
+    auto paths = make_paths();
+    if (!paths) {
+      return std::unexpected{std::move(paths.error())};
+    }
+    all.push_back(std::move(*paths));
+  }
+  return all;
+}
+
 outcome<> target::open_ports(const target_options& options) {
   const std::size_t maps = maps_per_client(options.listeners.size());
   for (const std::string& path : options.listeners) {
-    auto paths = make_paths();
+    auto paths = make_core_paths();
     if (!paths) {
       return std::unexpected{std::move(paths.error())};
     }
@@ -194,9 +207,27 @@ result<> target::attach() {
   host_.call(0, [&] { attached = serve_devices(host_.core(0)); });
   for (std::size_t i = 0; i < ports_.size() && attached; ++i) {
     reactor& core = host_.core(core_of(i));
+    lend_cores(*ports_[i], i);
     host_.call(core_of(i), [&] { attached = ports_[i]->attach(core); });
   }
   return attached;
+}
+
+void target::lend_cores(port& to, std::size_t port_index) {
+  const auto poll = [](void* share) noexcept { return static_cast<io_core*>(share)->poll(); };
+  for (std::size_t which = 1; which < host_.core_count(); ++which) {
+    const std::size_t core = core_of(port_index, which);
+    host_.call(core, [&] {
+      host_.core(core).add_source({poll, to.others()[which - 1].get(), "nvme queues"});
+    });
+  }
+}
+
+void target::take_cores_back(port& from, std::size_t port_index) {
+  for (std::size_t which = 1; which < host_.core_count(); ++which) {
+    const std::size_t core = core_of(port_index, which);
+    host_.call(core, [&] { host_.core(core).remove_source(from.others()[which - 1].get()); });
+  }
 }
 
 result<> target::serve_devices(reactor& core) {
@@ -294,6 +325,7 @@ task<result<>> target::flush(reactor& core) {
 void target::leave_cores() {
   for (std::size_t i = 0; i < ports_.size(); ++i) {
     host_.call(core_of(i), [&] { ports_[i]->detach(); });
+    take_cores_back(*ports_[i], i);
   }
   host_.call(0, [this] {
     for (const auto& control : controls_) {
@@ -305,8 +337,20 @@ void target::leave_cores() {
 
 io_counters target::counters() const noexcept {
   io_counters sum;
-  for (const auto& each : ports_) {
-    sum += each->counters();
+  for (std::size_t core = 0; core < host_.core_count(); ++core) {
+    sum += counters_of_core(core);
+  }
+  return sum;
+}
+
+io_counters target::counters_of_core(std::size_t index) const noexcept {
+  io_counters sum;
+  for (std::size_t i = 0; i < ports_.size(); ++i) {
+    for (std::size_t which = 0; which < host_.core_count(); ++which) {
+      if (core_of(i, which) == index) {
+        sum += ports_[i]->counters(which);
+      }
+    }
   }
   return sum;
 }

@@ -52,7 +52,8 @@ class target {
   target& operator=(const target&) = delete;
   ~target();  // stopped, if it was started
 
-  /// Serves: listener i on core i modulo the cores of the engine. `stop` must follow.
+  /// Serves: listener i has core i, modulo the cores of the engine, for its client and the admin
+  /// queue; the I/O queues are spread over all cores from there on. `stop` must follow.
   /// @error os; nothing is served then, and it is stopped
   [[nodiscard]] outcome<> start();
 
@@ -64,11 +65,15 @@ class target {
   [[nodiscard]] const subsystem& system() const noexcept { return system_; }
   /// Over all clients. @pre stopped, or never started
   [[nodiscard]] io_counters counters() const noexcept;
+  /// Of one core of the engine. @pre as above
+  [[nodiscard]] io_counters counters_of_core(std::size_t index) const noexcept;
   /// Payload that our cores moved themselves; 0 when all devices take the hosts' pages as they are.
   /// @pre as above
   [[nodiscard]] std::uint64_t payload_bytes_copied() const noexcept;
 
   static constexpr nanoseconds stop_deadline = std::chrono::seconds{10};
+  /// Every core polls something for each of them, and has a few sources of its own.
+  static constexpr std::size_t listeners_max = reactor::sources_max - 8;
 
  private:
   explicit target(engine& host) : host_{host} {}
@@ -76,14 +81,18 @@ class target {
   void describe(const target_options& options);
   [[nodiscard]] outcome<> open_ports(const target_options& options);
   [[nodiscard]] outcome<std::vector<namespace_path>> make_paths();
+  [[nodiscard]] outcome<core_paths> make_core_paths();
   [[nodiscard]] task<result<>> drain(reactor& core, std::size_t core_index);
   [[nodiscard]] task<result<>> flush(reactor& core);
   [[nodiscard]] result<> attach();
   [[nodiscard]] result<> serve_devices(reactor& core);
   void leave_cores();
-  [[nodiscard]] std::size_t core_of(std::size_t port_index) const noexcept {
-    return port_index % host_.core_count();
+  /// The core of the engine that is a port's own (0) or one that helps it.
+  [[nodiscard]] std::size_t core_of(std::size_t port_index, std::size_t which = 0) const noexcept {
+    return (port_index + which) % host_.core_count();
   }
+  void lend_cores(port& to, std::size_t port_index);
+  void take_cores_back(port& from, std::size_t port_index);
 
   engine& host_;
   std::vector<served_device> devices_;              // outlive the ports' queues

@@ -190,6 +190,17 @@ TEST_F(Target, SaysWhatIsWrongInsteadOfStarting) {
   EXPECT_FALSE(std::filesystem::exists(path("a.sock")));  // devices come first
 }
 
+TEST_F(Target, MoreListenersThanACoreCanPollAreRefused) {
+  add("null:1m");
+  for (std::size_t i = 0; i <= target::listeners_max; ++i) {
+    listen((std::to_string(i) + ".sock").c_str());
+  }
+  EXPECT_NE(start().find("listeners"), std::string::npos);
+  options.listeners.pop_back();
+  ASSERT_EQ(start(), "");
+  EXPECT_TRUE(served->stop().has_value());
+}
+
 /// Its control side has a descriptor of a kind that nothing can wait for.
 class unwatchable_disk final : public fake::disk {
  public:

@@ -44,8 +44,10 @@ pci_config_options config_options(const queue_limits& limits) {
           .vector_count = limits.vectors};
 }
 
-controller_ports with_memory(controller_ports ports, const guest_memory& memory) noexcept {
+controller_ports with_memory(controller_ports ports, const guest_memory& memory,
+                             const guest_memory& others_memory) noexcept {
   ports.memory = &memory;
+  ports.others_memory = &others_memory;
   return ports;
 }
 
@@ -77,7 +79,7 @@ std::byte* client_guest_memory::resolve(iova first, std::uint64_t bytes,
 vfio_user_endpoint::session::session(const subsystem& system, const controller_options& options,
                                      const vfio_user::client_memory& client,
                                      const controller_ports& ports)
-    : memory{client}, nvme{system, options, with_memory(ports, memory)} {}
+    : memory{client}, nvme{system, options, with_memory(ports, memory, others_memory)} {}
 
 vfio_user_endpoint::vfio_user_endpoint(const subsystem& system, std::span<namespace_path> paths,
                                        const std::vector<block_device*>& devices,
@@ -143,9 +145,11 @@ std::span<std::byte> vfio_user_endpoint::make_doorbells() {
 void vfio_user_endpoint::open_device(vfio_user::client_memory& memory) {
   CHECK(!session_ && waiting_ == waiting::nothing);
   config_.reset();
-  session_.emplace(
-      system_, options_.controller, memory,
-      controller_ports{.interrupts = this, .paths = paths_, .doorbells = make_doorbells()});
+  session_.emplace(system_, options_.controller, memory,
+                   controller_ports{.interrupts = this,
+                                    .paths = paths_,
+                                    .doorbells = make_doorbells(),
+                                    .others = options_.others});
   session_->nvme.pause();  // until it may master the bus
 }
 
@@ -237,18 +241,10 @@ std::optional<int> vfio_user_endpoint::go_on() {
       return 0;
     case waiting::bus_master_off:
       return session_->nvme.quiet() ? std::optional{0} : std::nullopt;
-    case waiting::map: {
-      const std::optional<result<>> ended = mapper_.advance();
-      if (!ended) {
-        return std::nullopt;
-      }
-      if (!*ended) {
-        return EIO;  // it stays hidden, for the server is about to free it
-      }
-      session_->memory.hide(nullptr);
-      session_->nvme.memory_added();
-      return 0;
-    }
+    case waiting::map:
+    case waiting::add:
+      return map();
+    case waiting::leave:
     case waiting::drain:
     case waiting::unmap:
       return drain();
@@ -258,8 +254,40 @@ std::optional<int> vfio_user_endpoint::go_on() {
   return 0;
 }
 
-/// Memory leaves in two steps: no command uses it any more, then no device reaches it any more.
+/// Memory comes in two steps: all devices reach it, then all cores know it.
+std::optional<int> vfio_user_endpoint::map() {
+  if (waiting_ == waiting::map) {
+    const std::optional<result<>> ended = mapper_.advance();
+    if (!ended) {
+      return std::nullopt;
+    }
+    if (!*ended) {
+      return EIO;  // it stays hidden, for the server is about to free it
+    }
+    waiting_ = waiting::add;
+  }
+  if (!session_->nvme.stand_still()) {
+    return std::nullopt;
+  }
+  session_->memory.hide(nullptr);
+  if (!options_.others.empty()) {
+    session_->others_memory.add(vfio_user::client_memory::first_of(*region_), *region_);
+  }
+  session_->nvme.memory_added();
+  return 0;
+}
+
+/// Memory leaves in three steps: no core knows it any more, no command uses it, no device reaches
+/// it.
 std::optional<int> vfio_user_endpoint::drain() {
+  if (waiting_ == waiting::leave) {
+    if (!session_->nvme.stand_still()) {
+      return std::nullopt;
+    }
+    session_->others_memory.remove(*region_);
+    session_->nvme.memory_leaving();
+    waiting_ = waiting::drain;
+  }
   if (waiting_ == waiting::drain) {
     if (!session_->nvme.memory_left()) {
       return std::nullopt;
@@ -398,8 +426,7 @@ answer vfio_user_endpoint::dma_map(request_id id, const region& added) {
     return answer::ok();
   }
   if (mapper_.needless(added)) {
-    session_->nvme.memory_added();
-    return answer::ok();
+    return wait(waiting::add, id, &added);
   }
   session_->memory.hide(&added);
   mapper_.map(added);
@@ -410,8 +437,7 @@ answer vfio_user_endpoint::dma_unmap(request_id id, const region& leaving) {
   if (leaving.address == nullptr) {
     return answer::ok();  // it was never in use
   }
-  session_->nvme.memory_leaving();
-  return wait(waiting::drain, id, &leaving);
+  return wait(waiting::leave, id, &leaving);
 }
 
 interrupt_lines* vfio_user_endpoint::lines_of(std::uint32_t index) noexcept {

@@ -15,6 +15,8 @@
 #include "apps/target/doorbell_area.h"
 #include "apps/target/guest_memory.h"
 #include "apps/target/interrupt_lines.h"
+#include "apps/target/io_core.h"
+#include "apps/target/memory_table.h"
 #include "apps/target/pci_config.h"
 #include "apps/target/subsystem.h"
 #include "drivers/vfio_user/client_memory.h"
@@ -55,6 +57,8 @@ struct endpoint_options {
   std::string name = "vfio-user";  // the object of what is reported
   controller_options controller;
   doorbell_mode doorbells = doorbell_mode::mapped;
+  /// Cores besides this one that serve its I/O queues; polled there, and outliving it.
+  std::vector<io_core*> others{};
   /// Told once of each thing that a user should know and that no reply carries. @context the core
   std::function<void(const failure&)> on_trouble;
 };
@@ -63,7 +67,7 @@ struct endpoint_options {
 /// MSI-X in BARs 4 and 5, configuration space. One client at a time, each with a controller, a
 /// doorbell page and maps of its own, so nothing of one client is left for the next.
 ///
-/// @context one core; `poll` every turn
+/// @context one core; `poll` every turn. Cores that help with I/O queues poll only their `io_core`
 class vfio_user_endpoint final : public vfio_user::device_model, private interrupt_sink {
  public:
   /// @param paths    this endpoint's queues, one for each namespace
@@ -83,7 +87,7 @@ class vfio_user_endpoint final : public vfio_user::device_model, private interru
   [[nodiscard]] const controller* current() const noexcept {
     return session_ ? &session_->nvme : nullptr;
   }
-  /// Over all clients.
+  /// Over all clients, of this core.
   [[nodiscard]] io_counters counters() const noexcept;
 
   [[nodiscard]] const vfio_user::device_layout& init() override { return layout_; }
@@ -109,12 +113,22 @@ class vfio_user_endpoint final : public vfio_user::device_model, private interru
     session(const subsystem& system, const controller_options& options,
             const vfio_user::client_memory& client, const controller_ports& ports);
     client_guest_memory memory;
+    memory_table others_memory;  // the same, empty where there are no others
     controller nvme;
     bool memory_without_file = false;  // the client announced memory that we cannot reach
     bool failure_told = false;
   };
   /// The one request of the client that is answered later, and why.
-  enum class waiting : std::uint8_t { nothing, reset, bus_master_off, map, drain, unmap };
+  enum class waiting : std::uint8_t {
+    nothing,
+    reset,
+    bus_master_off,
+    map,    // until devices reach it
+    add,    // until the cores stand still
+    leave,  // the same
+    drain,
+    unmap
+  };
 
   void describe_layout();
   [[nodiscard]] std::span<std::byte> make_doorbells();
@@ -127,11 +141,13 @@ class vfio_user_endpoint final : public vfio_user::device_model, private interru
                                        const region* memory = nullptr);
   /// @return the errno of the answer, empty while it must wait on
   [[nodiscard]] std::optional<int> go_on();
+  [[nodiscard]] std::optional<int> map();
   [[nodiscard]] std::optional<int> drain();
   void reset_function();
   void report_if_fatal();
   [[nodiscard]] interrupt_lines* lines_of(std::uint32_t index) noexcept;
   void raise(std::uint16_t vector) noexcept override;
+  void look_at_pin() noexcept override { update_pin(); }
   void update_pin() noexcept;
 
   const subsystem& system_;

@@ -9,6 +9,7 @@
 
 #include "drivers/block.h"
 #include "drivers/block_check.h"
+#include "mempool/base/bits.h"
 #include "mempool/base/check.h"
 #include "mempool/base/error.h"
 #include "mempool/base/units.h"
@@ -32,7 +33,7 @@ concept in_place_medium = requires(M& medium, const block_request& request) {
 };
 
 template <in_place_medium Medium>
-class in_place_queue final : public block_queue {
+class alignas(cache_line_bytes) in_place_queue final : public block_queue {
  public:
   in_place_queue(Medium& medium, const block_geometry& geometry, std::uint32_t depth) noexcept
       : medium_{medium}, geometry_{geometry}, depth_{depth} {}

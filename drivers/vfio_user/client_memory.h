@@ -108,6 +108,11 @@ class client_memory {
     return start;
   }
 
+  /// Where the client has it. @pre a map of some client
+  [[nodiscard]] static iova first_of(const region& memory) noexcept {
+    return iova{static_cast<const mapping&>(memory).first};
+  }
+
   [[nodiscard]] std::uint64_t generation() const noexcept { return generation_; }
   [[nodiscard]] std::size_t map_count() const noexcept { return maps_.size(); }
   /// True when the client shrank a file under us and a touch faulted: end this client. Nothing
