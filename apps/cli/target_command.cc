@@ -143,8 +143,11 @@ class target_command final : public command {
     using kind = target::port_event::kind;
     if (event.why != nullptr) {
       log.warn("{}: {}", event.port, event.why->message());
-    } else if (event.what != kind::trouble) {
-      log.info("{}: client {}", event.port, event.what == kind::client_came ? "came" : "left");
+    }
+    if (event.what == kind::client_came) {
+      log.info("{}: client came", event.port);
+    } else if (event.what == kind::client_left) {
+      log.info("{}: client left, served reads={} writes={}", event.port, event.reads, event.writes);
     }
   }
 

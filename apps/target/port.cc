@@ -86,8 +86,23 @@ port::~port() {
 
 void port::tell(port_event::kind what, const failure* why) {
   if (options_.on_event) {
-    options_.on_event({what, socket_.path(), why});
+    options_.on_event({.what = what, .port = socket_.path(), .why = why});
   }
+}
+
+void port::tell_left(const failure* why) {
+  io_counters sum;
+  for (std::size_t core = 0; core <= others_.size(); ++core) {
+    sum += counters(core);
+  }
+  if (options_.on_event) {
+    options_.on_event({.what = port_event::kind::client_left,
+                       .port = socket_.path(),
+                       .why = why,
+                       .reads = sum.reads - told_.reads,
+                       .writes = sum.writes - told_.writes});
+  }
+  told_ = sum;
 }
 
 result<> port::attach(reactor& core) {
@@ -198,7 +213,7 @@ void port::dismiss() {
   client_fd_.reset();
   const std::optional<failure>& end = server_->last_end();
   const bool by_itself = !end || (end->what.code == errc::device_gone && end->hint.empty());
-  tell(port_event::kind::client_left, by_itself ? nullptr : &*end);
+  tell_left(by_itself ? nullptr : &*end);
   if (closing_) {
     return;
   }

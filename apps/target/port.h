@@ -25,6 +25,8 @@ struct port_event {
   kind what;
   const std::string& port;  // its path
   const failure* why;
+  std::uint64_t reads = 0;  // that the client had done by all cores, when it has left
+  std::uint64_t writes = 0;
 };
 
 /// What a port serves its namespaces by: on each of its cores a path to each of them, the first
@@ -85,6 +87,7 @@ class port {
   void dismiss();
   void stop_listening() noexcept;
   void tell(port_event::kind what, const failure* why);
+  void tell_left(const failure* why);
   [[nodiscard]] failure complaint(error what, std::string operation) const;
 
   vfio_user::listener socket_;
@@ -101,6 +104,7 @@ class port {
   unique_fd client_fd_;  // a duplicate to be watched: the server closes its own when it likes
   bool has_client_ = false;
   std::optional<service> client_;  // of the last client, while there is none
+  io_counters told_;               // over the clients that have left
 };
 
 }  // namespace runnel::target

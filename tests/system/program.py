@@ -85,9 +85,19 @@ class started:
                 self._out += piece
         return self._out.split(b"\n")[0].decode()
 
+    def cpu_seconds(self) -> float:
+        """Time that it has had of all cores together."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8")
+        fields = stat.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def await_work(self, seconds: float) -> None:
+        """Waits until it has worked for so long."""
+        await_condition(lambda: self.cpu_seconds() > seconds, f"{seconds} s of its work")
+
     def errors(self) -> str:
-        self._err.seek(0)
-        return self._err.read().decode(errors="replace")
+        size = os.fstat(self._err.fileno()).st_size
+        return os.pread(self._err.fileno(), size, 0).decode(errors="replace")  # it may be writing
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> finished:
         """Sends a signal and waits for the end."""

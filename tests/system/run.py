@@ -16,6 +16,7 @@ import cores
 import data
 import figures
 import hostile
+import kills
 import lifetime
 import misuse
 import program
@@ -46,7 +47,7 @@ class tap_result(unittest.TestResult):
 
 
 def main() -> int:
-    modules = [misuse, data, lifetime, figures, trust, hostile, cores]
+    modules = [misuse, data, lifetime, figures, trust, hostile, cores, kills]
     if sys.argv[1] == "--cores":
         modules.append(core_file)
         del sys.argv[1]
