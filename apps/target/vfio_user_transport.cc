@@ -53,29 +53,6 @@ controller_ports with_memory(controller_ports ports, const guest_memory& memory,
 
 }  // namespace
 
-memory_run client_guest_memory::run_at(iova first, access wanted) const noexcept {
-  std::uint64_t bytes = ~std::uint64_t{0};
-  const vfio_user::resolved found = memory_.resolve_run(first, bytes, wanted);
-  if (found.memory == hidden_) {
-    return {};
-  }
-  return {found.address, bytes, found.memory};
-}
-
-std::byte* client_guest_memory::resolve(iova first, std::uint64_t bytes,
-                                        access wanted) const noexcept {
-  std::byte* const begin = memory_.resolve(first, bytes, wanted).address;
-  // The hidden region may be any of those that are spanned.
-  for (std::uint64_t seen = 0; begin != nullptr && seen < bytes;) {
-    const memory_run part = run_at(first + seen, wanted);
-    if (part.address == nullptr) {
-      return nullptr;
-    }
-    seen += part.bytes;
-  }
-  return begin;
-}
-
 vfio_user_endpoint::session::session(const subsystem& system, const controller_options& options,
                                      const vfio_user::client_memory& client,
                                      const controller_ports& ports)

@@ -10,10 +10,10 @@
 #include <utility>
 #include <vector>
 
+#include "apps/target/client_guest_memory.h"
 #include "apps/target/controller.h"
 #include "apps/target/dma_mapper.h"
 #include "apps/target/doorbell_area.h"
-#include "apps/target/guest_memory.h"
 #include "apps/target/interrupt_lines.h"
 #include "apps/target/io_core.h"
 #include "apps/target/memory_table.h"
@@ -24,27 +24,6 @@
 #include "drivers/vfio_user/server.h"
 
 namespace runnel::target {
-
-/// The memory of a vfio-user client, for the controller.
-class client_guest_memory final : public guest_memory {
- public:
-  explicit client_guest_memory(const vfio_user::client_memory& memory) noexcept : memory_{memory} {}
-
-  [[nodiscard]] memory_run run_at(iova first, access wanted) const noexcept override;
-  [[nodiscard]] std::byte* resolve(iova first, std::uint64_t bytes,
-                                   access wanted) const noexcept override;
-
-  /// Has one region be as if it were absent, until the next call: devices do not reach it yet, or
-  /// never will. @param which  only compared, so it may be gone; null: none
-  void hide(const region* which) noexcept { hidden_ = which; }
-
-  /// The client took memory away under us; what we read of it since is zero.
-  [[nodiscard]] bool shrunk() const noexcept { return memory_.poisoned(); }
-
- private:
-  const vfio_user::client_memory& memory_;
-  const region* hidden_ = nullptr;
-};
 
 /// How a client rings.
 enum class doorbell_mode : std::uint8_t {
