@@ -78,4 +78,6 @@ class kills(program.program_case):
         self.assertEqual(done.err.count("\n"), 1, done.err)
         self.assertIn("its process ended or closed the connection", done.err)
         got = json.loads(done.out)
-        self.assertEqual(got["errors"], 32 * len(cores))
+        # It ended, so it has heard of each I/O in flight: that it failed, or had been answered.
+        self.assertGreaterEqual(got["errors"], len(cores))
+        self.assertLessEqual(got["errors"], 32 * len(cores))
