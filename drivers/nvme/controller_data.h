@@ -28,8 +28,9 @@ struct controller_options {
   doorbell_policy doorbells = doorbell_policy::eager;
   bool shadow_doorbells = true;  // where the device has them
   // How long the device may take. A command that is over its time is aborted; when that does not
-  // end it within `answer_limit`, or an admin command is over its own, the controller is reset. All
-  // of that takes less than the deadline of `io::disk`, which is for devices that nobody mends.
+  // end it within `answer_limit`, or an admin command is over its own, the controller is reset. For
+  // one late command of a device that is ready again within 20 s all of that takes less than the
+  // deadline of `io::disk`.
   nanoseconds io_limit = std::chrono::seconds{30};      // of an I/O command, and a sixteenth more
   nanoseconds admin_limit = std::chrono::seconds{60};   // of an admin command
   nanoseconds format_limit = std::chrono::minutes{10};  // of one that formats a namespace

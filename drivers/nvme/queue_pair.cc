@@ -392,6 +392,7 @@ void queue_pair::retire(std::uint16_t id) noexcept {
 /// Tells the controller of one command that is overdue, and takes the id of the last one back.
 void queue_pair::look_for_overdue() noexcept {
   tick_seen_ = control_->ticks.load(std::memory_order_relaxed);
+  end_rests();
   if (overdue_ != 0) {
     // pairs with the controller's release: its abort has ended
     if (control_->overdue.load(std::memory_order_acquire) != 0) {
@@ -403,18 +404,24 @@ void queue_pair::look_for_overdue() noexcept {
   }
   for (std::uint32_t id = 0; id < commands_; ++id) {
     slot& command = slots_[id];
-    const auto age = static_cast<std::uint8_t>(tick_seen_ - command.tick);
-    if (age <= ticks_per_command) {
-      continue;
-    }
-    if (command.state == slot_state::resting && command.parts == 0) {
-      --resting_;
-      release(static_cast<std::uint16_t>(id));
-    } else if (command.state == slot_state::in_flight) {
+    if (command.state == slot_state::in_flight && is_old(command)) {
       command.state = slot_state::overdue;
       overdue_ = id + 1;
       control_->overdue.store(overdue_, std::memory_order_release);  // pairs with its acquire
       return;
+    }
+  }
+}
+
+bool queue_pair::is_old(const slot& command) const noexcept {
+  return static_cast<std::uint8_t>(tick_seen_ - command.tick) > ticks_per_command;
+}
+
+void queue_pair::end_rests() noexcept {
+  for (std::uint32_t id = 0; resting_ != 0 && id < commands_; ++id) {
+    if (slots_[id].state == slot_state::resting && slots_[id].parts == 0 && is_old(slots_[id])) {
+      --resting_;
+      release(static_cast<std::uint16_t>(id));
     }
   }
 }

@@ -145,6 +145,8 @@ class queue_pair final : public block_queue {
   void release(std::uint16_t id) noexcept;
   void look_for_overdue() noexcept;
   void rest(std::uint16_t id) noexcept;
+  void end_rests() noexcept;
+  [[nodiscard]] bool is_old(const slot& command) const noexcept;
   [[nodiscard]] std::size_t fail_in_flight(std::span<block_completion> out,
                                            queue_state why) noexcept;
   void rewind() noexcept;
