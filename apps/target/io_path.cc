@@ -234,7 +234,7 @@ void io_path::account(const block_request& request, const namespace_path& path) 
 std::uint32_t io_path::collect() noexcept {
   std::uint32_t answered = 0;
   for (namespace_path& path : paths_) {
-    if (path.in_flight == 0) {
+    if (path.in_flight == 0 && path.jobs == 0) {  // a job may wait for room, which polling makes
       continue;
     }
     const std::size_t count = path.queue->poll(finished_);
