@@ -302,10 +302,14 @@ void controller::report_wrong_doorbells() noexcept {
   }
 }
 
+/// Those of the others, too, while they stand still: they may stay so.
 void controller::interrupt() noexcept {
-  for (completion_queue* queue : queues_.of_core(0).interrupting) {
-    if (queue->interrupt_due(crew_.own().counters().wrong_doorbells)) {
-      ports_.interrupts->raise(queue->state().vector);
+  const std::size_t cores = crew_.still() ? queues_.core_count() : 1;
+  for (std::size_t core = 0; core < cores; ++core) {
+    for (completion_queue* queue : queues_.of_core(core).interrupting) {
+      if (queue->interrupt_due(crew_.own().counters().wrong_doorbells)) {
+        ports_.interrupts->raise(queue->state().vector);
+      }
     }
   }
 }
@@ -314,18 +318,20 @@ bool controller::pin_asserted() noexcept {
   if ((state_.registers.interrupt_mask & 1U) != 0) {
     return false;
   }
-  bool asserted = any_unread(0);
+  if (any_unread(0)) {
+    return true;
+  }
   for (std::size_t core = 1; core < queues_.core_count(); ++core) {
     if (queues_.of_core(core).interrupting.empty()) {
       continue;
     }
-    if (crew_.still()) {
-      asserted |= any_unread(core);
-    } else {
+    if (!crew_.still()) {
       pin_unsure_ = true;
+    } else if (any_unread(core)) {
+      return true;
     }
   }
-  return asserted;
+  return false;
 }
 
 bool controller::any_unread(std::size_t core) noexcept {

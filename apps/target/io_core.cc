@@ -11,14 +11,14 @@ io_core::~io_core() {
   CHECK(!path_);
 }
 
-/// Who is asked collects once more before it stands still, so that being asked over and over keeps
-/// nothing from ending.
+/// Who is asked serves once more before it stands still, so that being asked over and over, which
+/// whoever waits for commands does, keeps no queue from going on.
 std::uint32_t io_core::poll() noexcept {
-  switch (stage_.load(std::memory_order_acquire)) {  // pairs with `let_go`
+  switch (stage_.load(std::memory_order_acquire)) {  // pairs with `let_go` and `ask`
     case stage::going:
       return serve();
     case stage::asked:
-      static_cast<void>(path_->collect());
+      static_cast<void>(serve());
       stage_.store(stage::still, std::memory_order_release);  // pairs with `stands_still`
       return 1;
     case stage::still:
@@ -47,7 +47,8 @@ void io_core::interrupt() noexcept {
   for (completion_queue* queue : queues_->interrupting) {
     if (queue->interrupt_due(path_->counters().wrong_doorbells)) {
       const std::uint16_t vector = queue->state().vector;
-      vectors_[vector / 64].fetch_or(std::uint64_t{1} << vector % 64, std::memory_order_relaxed);
+      vectors_[vector / 64].fetch_or(std::uint64_t{1} << vector % 64,
+                                     std::memory_order_release);  // pairs with `take_interrupts`
       any = true;
     }
   }
@@ -62,7 +63,8 @@ bool io_core::take_interrupts(interrupt_sink& to) noexcept {
   }
   interrupts_.exchange(false, std::memory_order_acquire);  // pairs with `interrupt`
   for (std::size_t word = 0; word < vectors_.size(); ++word) {
-    std::uint64_t due = vectors_[word].exchange(0, std::memory_order_relaxed);
+    // pairs with `interrupt`, which may not yet have said that there is any
+    std::uint64_t due = vectors_[word].exchange(0, std::memory_order_acquire);
     for (; due != 0; due &= due - 1) {
       to.raise(
           static_cast<std::uint16_t>(word * 64 + static_cast<unsigned>(std::countr_zero(due))));
@@ -73,7 +75,8 @@ bool io_core::take_interrupts(interrupt_sink& to) noexcept {
 
 void io_core::ask() noexcept {
   CHECK(path_.has_value());
-  stage_.store(stage::asked, std::memory_order_relaxed);
+  stage_.store(stage::asked, std::memory_order_release);  // pairs with `poll`: it may not have seen
+                                                          // that it was let go
 }
 
 void io_core::let_go(bool fetching) noexcept {

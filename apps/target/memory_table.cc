@@ -10,9 +10,8 @@ namespace runnel::target {
 void memory_table::add(iova first, const region& memory) {
   CHECK(memory.address != nullptr);
   const auto at = std::ranges::lower_bound(rows_, raw(first), {}, &row::first);
-  if (at == rows_.end() || at->memory != &memory) {
-    rows_.insert(at, {raw(first), &memory});
-  }
+  CHECK(at == rows_.end() || at->first != raw(first));
+  rows_.insert(at, {raw(first), &memory});
 }
 
 void memory_table::remove(const region& memory) noexcept {

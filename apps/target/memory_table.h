@@ -12,8 +12,7 @@ namespace runnel::target {
 /// Reading it changes nothing, so any number of cores may.
 class memory_table final : public guest_memory {
  public:
-  /// Nothing happens when it is there already.
-  /// @param memory  has an address; borrowed until it is removed
+  /// @param memory  has an address; borrowed until it is removed  @pre nothing begins there
   void add(iova first, const region& memory);
   void remove(const region& memory) noexcept;
 
