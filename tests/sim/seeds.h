@@ -50,4 +50,15 @@ std::uint64_t for_each_seed(std::uint64_t usual, One&& one) {
   return range.count;
 }
 
+/// One seed has one history, and another has another. @param history_of  the hash of a seed's
+template <class History>
+void expect_seeds_decide(History&& history_of) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    SCOPED_TRACE(seed);
+    const std::uint64_t hash = history_of(seed);
+    EXPECT_EQ(history_of(seed), hash);
+    EXPECT_NE(history_of(seed + 100), hash);
+  }
+}
+
 }  // namespace runnel::sim
