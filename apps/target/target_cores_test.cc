@@ -121,7 +121,7 @@ TEST_F(TargetOnTwoCores, WhatOneCoreWroteTheOtherReads) {
   }
 }
 
-TEST_F(TargetOnTwoCores, MemoryComesAndGoesWhileBothCoresAreBusy) {
+TEST_F(TargetOnTwoCores, MemoryComesAndGoesUnderQueuesOfBothCores) {
   auto more = window::create({.bytes = 2 * mib, .huge = false});
   ASSERT_TRUE(more.has_value());
   const std::span<std::byte> guest = *more->allocate(4096, 4096);
