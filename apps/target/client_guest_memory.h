@@ -16,8 +16,6 @@ class client_guest_memory final : public guest_memory {
   explicit client_guest_memory(const vfio_user::client_memory& memory) noexcept : memory_{memory} {}
 
   [[nodiscard]] memory_run run_at(iova first, access wanted) const noexcept override;
-  [[nodiscard]] std::byte* resolve(iova first, std::uint64_t bytes,
-                                   access wanted) const noexcept override;
 
   /// Has one region be as if it were absent, until the next call: devices do not reach it yet, or
   /// never will. @param which  only compared, so it may be gone; null: none

@@ -60,20 +60,6 @@ class memory final : public guest_memory {
     }
     return {};
   }
-  [[nodiscard]] std::byte* resolve(iova first, std::uint64_t bytes,
-                                   access wanted) const noexcept override {
-    std::byte* begin = run_at(first, wanted).address;
-    while (bytes != 0) {
-      const memory_run run = run_at(first, wanted);
-      if (run.address == nullptr) {
-        return nullptr;
-      }
-      const std::uint64_t part = std::min(bytes, run.bytes);
-      first = first + part;
-      bytes -= part;
-    }
-    return begin;
-  }
 
  private:
   struct release {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "mempool/base/checked.h"
 #include "mempool/base/units.h"
 #include "mempool/region.h"
 
@@ -35,8 +36,20 @@ class guest_memory {
 
   /// Where [first, first + bytes) is when it is contiguous here; it may span regions. Null when any
   /// byte is out of reach.
-  [[nodiscard]] virtual std::byte* resolve(iova first, std::uint64_t bytes,
-                                           access wanted) const noexcept = 0;
+  [[nodiscard]] std::byte* resolve(iova first, std::uint64_t bytes, access wanted) const noexcept {
+    if (bytes == 0 || !checked_add(raw(first), bytes - 1)) {
+      return nullptr;
+    }
+    std::byte* const begin = run_at(first, wanted).address;
+    for (std::uint64_t seen = 0; seen < bytes;) {
+      const memory_run part = run_at(first + seen, wanted);
+      if (part.address == nullptr || part.address != begin + seen) {
+        return nullptr;
+      }
+      seen += part.bytes;
+    }
+    return begin;
+  }
 };
 
 /// Translates addresses one after another: nearly all lie in the region of the one before, and then

@@ -31,16 +31,4 @@ memory_run memory_table::run_at(iova first, access wanted) const noexcept {
   return {found.memory->address + offset, found.memory->length - offset, found.memory};
 }
 
-std::byte* memory_table::resolve(iova first, std::uint64_t bytes, access wanted) const noexcept {
-  std::byte* const begin = run_at(first, wanted).address;
-  for (std::uint64_t seen = 0; begin != nullptr && seen < bytes;) {
-    const memory_run part = run_at(first + seen, wanted);
-    if (part.address != begin + seen) {
-      return nullptr;
-    }
-    seen += part.bytes;
-  }
-  return begin;
-}
-
 }  // namespace runnel::target

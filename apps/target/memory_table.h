@@ -17,8 +17,6 @@ class memory_table final : public guest_memory {
   void remove(const region& memory) noexcept;
 
   [[nodiscard]] memory_run run_at(iova first, access wanted) const noexcept override;
-  [[nodiscard]] std::byte* resolve(iova first, std::uint64_t bytes,
-                                   access wanted) const noexcept override;
 
  private:
   struct row {

@@ -92,7 +92,7 @@ class vfio_user_endpoint final : public vfio_user::device_model, private interru
     session(const subsystem& system, const controller_options& options,
             const vfio_user::client_memory& client, const controller_ports& ports);
     client_guest_memory memory;
-    memory_table others_memory;  // the same, empty where there are no others
+    memory_table others_memory;  // where it is, for the others; empty where there are none
     controller nvme;
     bool memory_without_file = false;  // the client announced memory that we cannot reach
     bool failure_told = false;

@@ -71,20 +71,6 @@ class guest final : public target::guest_memory {
     const std::uint64_t inside = offset % bank_bytes;
     return {regions_[bank].address + inside, bank_bytes - inside, &regions_[bank]};
   }
-  [[nodiscard]] std::byte* resolve(iova first, std::uint64_t length,
-                                   access wanted) const noexcept override {
-    if (length == 0 || !range_within(raw(first) - base, length, bytes)) {
-      return nullptr;
-    }
-    for (std::uint64_t seen = 0; seen < length;) {
-      const target::memory_run run = run_at(first + seen, wanted);
-      if (run.address == nullptr) {
-        return nullptr;
-      }
-      seen += run.bytes;
-    }
-    return run_at(first, wanted).address;
-  }
 
  private:
   [[nodiscard]] static std::span<std::byte> arena() noexcept { return memory_; }

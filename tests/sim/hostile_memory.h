@@ -61,18 +61,6 @@ class hostile_memory final : public target::guest_memory {
     return {here, static_cast<std::uint64_t>(found.address + found.length - here), &found};
   }
 
-  [[nodiscard]] std::byte* resolve(iova first, std::uint64_t bytes,
-                                   access) const noexcept override {
-    for (std::uint64_t seen = 0; seen < bytes;) {
-      const std::uint64_t address = raw(first) + seen;
-      if (!reaches(address)) {
-        return nullptr;
-      }
-      seen += page_bytes - address % page_bytes;
-    }
-    return at(raw(first));
-  }
-
  private:
   [[nodiscard]] bool reaches(std::uint64_t address) const {
     return address >= base && address < end() && present_[page_of(address)];
