@@ -95,10 +95,6 @@ result<> map_doorbells(controller_data& data) noexcept {
   const std::uint64_t wanted = std::min(align_up(end, host_page_bytes), size) - first;
   data.doorbells = data.transport.map_region(bar0, first, wanted);
   data.info.queue_count_max = data.options.queue_count;
-  if (data.doorbells.empty() && data.options.queue_count > 1) {
-    data.hint = "its doorbells cannot be mapped, so it serves one core: use one";
-    return fail(errc::unsupported);
-  }
   return {};
 }
 

@@ -253,7 +253,7 @@ result<> learn_namespace(controller_data& data, std::uint32_t) noexcept {
                             data.command_bytes_max, format->block_bytes);
     return fail(errc::protocol);
   }
-  const std::uint32_t commands = std::min(request_commands_max, data.submission_entries() - 1);
+  const std::uint32_t commands = std::min(request_commands_max, data.commands());
   const command_limits limits =
       parse_command_limits(data.controller_identity, data.command_set_identity,
                            {.block_bytes = format->block_bytes, .commands_max = commands});
@@ -349,7 +349,7 @@ result<io_queue> make_io_queue(controller_data& data, std::uint16_t id) {
   io_queue queue;
   queue.id = queue_id{id};
   queue.control = std::make_unique<queue_control>();
-  const std::size_t list_bytes = (data.submission_entries() - 1) * prp_list_bytes(data.prps());
+  const std::size_t list_bytes = data.commands() * prp_list_bytes(data.prps());
   const auto pages = take_pages(data, sq_pages_bytes + cq_pages_bytes + list_bytes);
   if (!pages) {
     return std::unexpected{pages.error()};

@@ -35,14 +35,13 @@ struct admin_answer {
 ///
 /// Made, it is connecting: call `advance` when it asks to be, until the state is `ready` or
 /// `failed`. Queues are made then; each belongs to one core, and all are destroyed before their
-/// controller. A queue whose doorbells are posted belongs to the core that calls `advance`. Once a
-/// second the controller is looked after, and asked what it has to report: a command over its time
-/// is aborted, and a controller that does not do that, answers no admin command or reports a fatal
-/// error is reset, which ends what is in flight with `aborted`. When a few resets in a row do not
-/// help it has failed. What is in flight at one that failed ends with `device_gone` when it reaches
-/// our memory no more: it is gone, or has been disabled, which is tried once a second. Until then
-/// only the device itself ends requests. A queue that nobody polls has no time limits, but is in
-/// the way of a reset.
+/// controller. Once a second the controller is looked after, and asked what it has to report: a
+/// command over its time is aborted, and a controller that does not do that, answers no admin
+/// command or reports a fatal error is reset, which ends what is in flight with `aborted`. When a
+/// few resets in a row do not help it has failed. What is in flight at one that failed ends with
+/// `device_gone` when it reaches our memory no more: it is gone, or has been disabled, which is
+/// tried once a second. Until then only the device itself ends requests. A queue that nobody polls
+/// has no time limits, but is in the way of a reset.
 ///
 /// @context one thread; where it says so, another after bring-up
 class controller final : public block_device {

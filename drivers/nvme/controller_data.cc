@@ -19,20 +19,26 @@ doorbell controller_data::bell_at(std::uint64_t offset) const noexcept {
 }
 
 doorbell controller_data::io_bell_at(std::uint64_t offset) const noexcept {
+  const doorbell bell = bell_at(offset).guarded_by(guard);
   if (!shadows_used) {
-    return bell_at(offset);
+    return bell;
   }
   const std::uint64_t at = offset - static_cast<std::uint64_t>(reg::doorbells);
   CHECK(range_within(at, sizeof(std::uint32_t), shadows.size()));
-  return bell_at(offset).with(
-      {.value = reinterpret_cast<std::uint32_t*>(&shadows[at]),
-       .event_index = reinterpret_cast<const std::uint32_t*>(&event_indices[at])});
+  return bell.with({.value = reinterpret_cast<std::uint32_t*>(&shadows[at]),
+                    .event_index = reinterpret_cast<const std::uint32_t*>(&event_indices[at])});
 }
 
-/// One slot stays empty in a full ring; the smallest queue still takes the largest request.
+/// The smallest queue still takes the largest request, and one slot of a ring stays empty.
+std::uint32_t controller_data::commands() const noexcept {
+  return std::min(std::max(options.queue_depth, request_commands_max),
+                  caps.queue_entries_max() - 1);
+}
+
+/// One slot stays empty in a full ring. A device that polls shadow doorbells renews its event index
+/// twice a lap: with two slots for each command it is never passed in between.
 std::uint32_t controller_data::submission_entries() const noexcept {
-  return std::min(std::max(options.queue_depth, request_commands_max) + 1,
-                  caps.queue_entries_max());
+  return std::min((shadows_used ? 2 * commands() : commands()) + 1, caps.queue_entries_max());
 }
 
 /// Twice as many, so that the head doorbell is rung once a lap or so instead of at every poll.
@@ -44,11 +50,11 @@ queue_pair_parts controller_data::parts_of(const io_queue& queue,
                                            std::uint32_t depth) const noexcept {
   const std::uint32_t stride = caps.doorbell_stride_bytes();
   const std::uint32_t id = raw(queue.id);
-  const bool mapped = !doorbells.empty();
+  const bool stores = !doorbells.empty() || shadows_used;  // else each ring is a message
   return {
       .submission = {queue.submission, io_bell_at(sq_doorbell_offset(id, stride))},
       .completion = {queue.completion, io_bell_at(cq_doorbell_offset(id, stride)),
-                     completion_entries() - submission_entries()},
+                     completion_entries() - commands() - 1},
       .list_memory = queue.lists,
       .list_address = address_of(queue.lists.data()),
       .control = queue.control.get(),
@@ -56,9 +62,9 @@ queue_pair_parts controller_data::parts_of(const io_queue& queue,
       .limits = limits,
       .nsid = nsid,
       .depth = depth,
-      .commands = submission_entries() - 1,
+      .commands = commands(),
       .transfer_bytes_max = info.transfer_bytes_max,
-      .doorbells = mapped ? options.doorbells : doorbell_policy::burst,  // a message each
+      .doorbells = stores ? options.doorbells : doorbell_policy::burst,
   };
 }
 

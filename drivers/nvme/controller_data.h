@@ -14,6 +14,7 @@
 #include "drivers/nvme/queue_pair.h"
 #include "drivers/nvme/quirks.h"
 #include "drivers/nvme/registers.h"
+#include "drivers/nvme/transport_guard.h"
 #include "drivers/vfio/domain.h"
 #include "drivers/vfio/transport.h"
 #include "mempool/window.h"
@@ -66,6 +67,7 @@ struct controller_data {
   window& memory;
   controller_options options;
   register_port registers;
+  mutable transport_guard guard;  // of `transport` and `domain`, held by the controller
 
   // Of the step under way.
   std::string hint;                    // what a failure adds to the step's name and error
@@ -123,9 +125,11 @@ struct controller_data {
     return quirks.contains(quirk::late_status) ? late_status_delay : nanoseconds{0};
   }
   [[nodiscard]] doorbell bell_at(std::uint64_t offset) const noexcept;
-  /// The same of an I/O queue, with its shadow where they are used.
+  /// The same of an I/O queue, for any core, with its shadow where they are used.
   [[nodiscard]] doorbell io_bell_at(std::uint64_t offset) const noexcept;
-  /// Entries of the submission queue of an I/O queue pair and of its completion queue.
+  /// Of an I/O queue pair: commands in flight at most, entries of its submission queue and of its
+  /// completion queue.
+  [[nodiscard]] std::uint32_t commands() const noexcept;
   [[nodiscard]] std::uint32_t submission_entries() const noexcept;
   [[nodiscard]] std::uint32_t completion_entries() const noexcept;
   [[nodiscard]] prp_rules prps() const noexcept;

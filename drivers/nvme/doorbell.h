@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "drivers/mmio.h"
+#include "drivers/nvme/transport_guard.h"
 #include "drivers/vfio/transport.h"
 
 namespace runnel::nvme {
@@ -29,7 +30,8 @@ struct shadow_doorbell {
 /// One 32-bit word of BAR0 that tells the device how far a queue has come. Mapped into this process
 /// it is one store; where it cannot be mapped it is a posted message of the transport. With a
 /// shadow the value is left in memory, and the word is for when the device wants to be told.
-/// @context the core of its queue; a trapped one: the core that advances the transport, too
+/// @context the core of its queue; a trapped one that has no guard: the core that advances the
+///          transport, too
 class doorbell {
  public:
   doorbell() noexcept = default;  // rings nothing
@@ -46,7 +48,15 @@ class doorbell {
     return shadowed;
   }
 
-  /// Publishes everything stored before. False: the transport has no room now, ring again later.
+  /// The same, for queues on other cores than that which advances the transport.
+  [[nodiscard]] doorbell guarded_by(transport_guard& guard) const noexcept {
+    doorbell guarded = *this;
+    guarded.guard_ = &guard;
+    return guarded;
+  }
+
+  /// Publishes everything stored before. False: the transport has no room now, or another core has
+  /// it; ring again later.
   [[nodiscard]] bool ring(std::uint32_t value) noexcept {
     dma_wmb();  // pairs with the device reading queue entries after it has read the doorbell
     return shadow_.value == nullptr ? store(value) : leave(value);
@@ -79,9 +89,15 @@ class doorbell {
     if (transport_ == nullptr) {
       return true;
     }
+    if (guard_ != nullptr && !guard_->try_enter()) {
+      return false;
+    }
     const auto bytes = std::bit_cast<std::array<std::byte, sizeof value>>(value);
     const auto posted =
         transport_->region_post(static_cast<std::uint32_t>(vfio::pci_region::bar0), offset_, bytes);
+    if (guard_ != nullptr) {
+      guard_->leave();
+    }
     // A device that is gone hears no doorbell; its queues are failed by the controller.
     return posted || posted.error().code != errc::queue_full;
   }
@@ -92,6 +108,7 @@ class doorbell {
   shadow_doorbell shadow_;
   std::uint32_t told_ =
       0;  // with a shadow: the value up to which the device knows, or does not care
+  transport_guard* guard_ = nullptr;  // of `transport_`, where several cores use it
 };
 
 }  // namespace runnel::nvme

@@ -115,6 +115,21 @@ TEST(doorbell, ADeviceIsToldByMemoryAndByMessageOnlyWhenItWantsToBe) {
   }
 }
 
+TEST(doorbell, OneThatIsAMessageIsRungLaterWhileAnotherCoreSendsOne) {
+  sim::nvme_device device;
+  sim::nvme_transport transport{device, {}};
+  transport_guard guard;
+  doorbell bell = doorbell{transport, sq_doorbell_offset(1, 4)}.guarded_by(guard);
+  const std::size_t before = transport.posts;
+  guard.enter();
+  EXPECT_FALSE(bell.ring(1));
+  EXPECT_EQ(transport.posts, before);
+  guard.leave();
+  EXPECT_TRUE(bell.ring(1));
+  EXPECT_EQ(transport.posts, before + 1);
+  EXPECT_TRUE(guard.try_enter()) << "it was given back";
+}
+
 TEST(doorbell, ShadowsAreSharedAgainAfterAReset) {
   controller_rig on{{.shadow_doorbells = true}, {.queue_depth = 16}, {.map_doorbells = false}};
   on.device.event_lag = ~0U;
