@@ -148,6 +148,14 @@ class block_queue {
   /// a turn; a queue may publish earlier by itself.
   virtual void flush() noexcept = 0;
 
+  /// Before its core sleeps: `wake_fd` becomes readable once the next `poll` finds a completion.
+  /// False: nothing tells, now or ever, and the core had better go on polling.
+  [[nodiscard]] virtual bool arm() noexcept { return false; }
+  /// Its core polls again: takes back what `arm` did, and what has made `wake_fd` readable.
+  virtual void disarm() noexcept {}
+  /// The same as long as the queue lives; -1: completions never come by themselves.
+  [[nodiscard]] virtual int wake_fd() const noexcept { return -1; }
+
   /// Requests that may be in flight.
   [[nodiscard]] virtual std::uint32_t depth() const noexcept = 0;
 

@@ -107,11 +107,15 @@ submission_entry format_command(std::uint32_t nsid, std::uint8_t format, erase h
   return entry;
 }
 
-submission_entry create_cq_command(queue_id queue, std::uint32_t entries, iova ring) {
+submission_entry create_cq_command(queue_id queue, std::uint32_t entries, iova ring,
+                                   std::optional<std::uint16_t> vector) {
   submission_entry entry = command(admin_opcode::create_io_cq);
   entry.prp1 = raw(ring);
   entry.cdw10 = create_queue_cdw10(raw(queue), entries);
-  entry.cdw11 = create_queue_contiguous;  // no interrupts: we poll
+  entry.cdw11 = create_queue_contiguous;
+  if (vector) {
+    entry.cdw11 |= create_cq_interrupts | std::uint32_t{*vector} << 16U;
+  }
   return entry;
 }
 

@@ -59,7 +59,9 @@ class admin_queue {
 [[nodiscard]] submission_entry identify_command(identify_cns what, std::uint32_t nsid, iova data);
 [[nodiscard]] submission_entry get_feature_command(feature which, feature_select select);
 [[nodiscard]] submission_entry set_feature_command(feature which, std::uint32_t value);
-[[nodiscard]] submission_entry create_cq_command(queue_id queue, std::uint32_t entries, iova ring);
+/// @param vector  of the interrupt for each completion; without: it is polled
+[[nodiscard]] submission_entry create_cq_command(queue_id queue, std::uint32_t entries, iova ring,
+                                                 std::optional<std::uint16_t> vector);
 [[nodiscard]] submission_entry create_sq_command(queue_id queue, std::uint32_t entries, iova ring);
 [[nodiscard]] submission_entry delete_cq_command(queue_id queue);
 [[nodiscard]] submission_entry delete_sq_command(queue_id queue);

@@ -365,9 +365,11 @@ result<io_queue> make_io_queue(controller_data& data, std::uint16_t id) {
 result<> create_next_ring(controller_data& data) noexcept {
   const io_queue& queue = data.queues[data.queue_step / 2];
   if (data.queue_step % 2 == 0) {
+    const auto vector =
+        data.wakes.empty() ? std::nullopt : std::optional<std::uint16_t>{raw(queue.id)};
     return start_admin(
         data, create_cq_command(queue.id, static_cast<std::uint32_t>(queue.completion.size()),
-                                data.address_of(queue.completion.data())));
+                                data.address_of(queue.completion.data()), vector));
   }
   return start_admin(
       data, create_sq_command(queue.id, static_cast<std::uint32_t>(queue.submission.size()),
@@ -445,6 +447,7 @@ constexpr std::array enable_table{
     step{"read namespace names", step_limit::admin, start_names, after_optional<learn_names>},
     step{"request queues", step_limit::admin, request_queues, after_admin<learn_queue_count>},
     step{"share doorbells", step_limit::admin, share_doorbells, until_doorbells_shared},
+    step{"assign interrupts", step_limit::answer, assign_interrupts, until_interrupts_assigned},
     step{"create queues", step_limit::admin, create_queues, until_queues_created},
     step{"configure events", step_limit::admin, configure_events, until_events_configured},
     step{"ask for events", step_limit::answer, request_events, done_at_once},

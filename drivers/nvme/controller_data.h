@@ -17,6 +17,7 @@
 #include "drivers/nvme/transport_guard.h"
 #include "drivers/vfio/domain.h"
 #include "drivers/vfio/transport.h"
+#include "mempool/base/unique_fd.h"
 #include "mempool/window.h"
 
 namespace runnel::nvme {
@@ -28,6 +29,7 @@ struct controller_options {
   std::uint32_t queue_depth = 128;
   doorbell_policy doorbells = doorbell_policy::eager;
   bool shadow_doorbells = true;  // where the device has them
+  bool interrupts = false;       // so that queues can be armed, where it has one for each
   // How long the device may take. A command that is over its time is aborted; when that does not
   // end it within `answer_limit`, or an admin command is over its own, the controller is reset. For
   // one late command of a device that is ready again within 20 s all of that takes less than the
@@ -72,6 +74,7 @@ struct controller_data {
   // Of the step under way.
   std::string hint;                    // what a failure adds to the step's name and error
   std::optional<ticket> map_ticket;    // map or unmap of the window
+  std::optional<ticket> irq_ticket;    // of the queues' interrupts
   std::optional<command_id> admin_id;  // the admin command
   std::uint32_t queue_step = 0;        // queues made or deleted so far, CQs and SQs counted alike
   instant poll_at{};                   // when CSTS is read again
@@ -103,6 +106,7 @@ struct controller_data {
   std::span<std::byte> shadows;        // of doorbells, one page
   std::span<std::byte> event_indices;  // one page, which the device writes
   bool shadows_used = false;
+  std::vector<unique_fd> wakes;  // an eventfd for the interrupt of each I/O queue, or none at all
   admin_queue admin;
   std::vector<io_queue> queues;
   std::span<std::byte> doorbells;  // mapped, from the admin queue's on; empty: posted

@@ -1,5 +1,7 @@
 #include "drivers/nvme/queue_pair.h"
 
+#include <sys/eventfd.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -52,6 +54,7 @@ queue_pair::queue_pair(const queue_pair_parts& parts)
       control_{parts.control},
       depth_{parts.depth},
       transfer_bytes_max_{parts.transfer_bytes_max},
+      wake_fd_{parts.wake_fd},
       limits_{parts.limits},
       list_memory_{parts.list_memory},
       list_address_{parts.list_address},
@@ -299,6 +302,18 @@ void queue_pair::write_range(submission_entry& entry, std::uint16_t id,
 
 void queue_pair::flush() noexcept {
   submission_.publish();
+}
+
+/// The interrupt is always on. What still waits for its doorbell would never end.
+bool queue_pair::arm() noexcept {
+  return submission_.unpublished() == 0 && (wake_fd_ >= 0 || free_count_ == commands_);
+}
+
+void queue_pair::disarm() noexcept {
+  if (wake_fd_ >= 0) {
+    eventfd_t ignored = 0;
+    (void)eventfd_read(wake_fd_, &ignored);  // it fails when nothing came
+  }
 }
 
 std::size_t queue_pair::poll(std::span<block_completion> out) noexcept {

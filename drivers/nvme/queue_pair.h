@@ -63,6 +63,7 @@ struct queue_pair_parts {
   std::uint32_t commands = 0;            // at least `depth`, fewer than the slots of either ring
   std::uint32_t transfer_bytes_max = 0;  // of one request; larger ones become several commands
   doorbell_policy doorbells = doorbell_policy::eager;
+  int wake_fd = -1;  // an eventfd that the device's interrupt writes, borrowed; -1: there is none
 };
 
 /// One submission and one completion queue of an NVMe controller, for one core.
@@ -87,6 +88,9 @@ class queue_pair final : public block_queue {
   void submit(std::span<block_request> requests) noexcept override;
   std::size_t poll(std::span<block_completion> out) noexcept override;
   void flush() noexcept override;
+  [[nodiscard]] bool arm() noexcept override;
+  void disarm() noexcept override;
+  [[nodiscard]] int wake_fd() const noexcept override { return wake_fd_; }
   [[nodiscard]] std::uint32_t depth() const noexcept override { return depth_; }
 
   /// Completions of commands that were not in flight: ignored, and counted here.
@@ -170,6 +174,7 @@ class queue_pair final : public block_queue {
   // Cold.
   std::uint32_t depth_;
   std::uint32_t transfer_bytes_max_;
+  int wake_fd_;
   command_limits limits_;
   std::span<std::byte> list_memory_;
   iova list_address_;

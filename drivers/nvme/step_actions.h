@@ -151,6 +151,10 @@ result<> configure_events(controller_data& data) noexcept;
 result<bool> until_events_configured(controller_data& data, instant now) noexcept;
 result<> request_events(controller_data& data) noexcept;
 
+// Gives each I/O queue an interrupt, if they are wanted and the device has so many.
+result<> assign_interrupts(controller_data& data) noexcept;
+result<bool> until_interrupts_assigned(controller_data& data, instant now) noexcept;
+
 /// Judges CAP by what was wished for.
 result<> learn_capabilities(controller_data& data, std::uint64_t value) noexcept;
 

@@ -59,6 +59,7 @@ class alignas(cache_line_bytes) in_place_queue final : public block_queue {
 
   std::size_t poll(std::span<block_completion>) noexcept override { return 0; }
   void flush() noexcept override {}
+  [[nodiscard]] bool arm() noexcept override { return true; }
   [[nodiscard]] std::uint32_t depth() const noexcept override { return depth_; }
   [[nodiscard]] std::uint64_t bytes_copied() const noexcept override { return bytes_copied_; }
 

@@ -36,6 +36,9 @@ class ring_queue final : public block_queue {
   void submit(std::span<block_request> requests) noexcept override;
   std::size_t poll(std::span<block_completion> out) noexcept override;
   void flush() noexcept override;
+  /// The ring itself is readable as long as completions wait in it.
+  [[nodiscard]] bool arm() noexcept override { return io_uring_sq_ready(&ring_) == 0; }
+  [[nodiscard]] int wake_fd() const noexcept override { return ring_.ring_fd; }
   [[nodiscard]] std::uint32_t depth() const noexcept override { return transfers_.depth(); }
   [[nodiscard]] std::uint64_t bytes_copied() const noexcept override {
     return transfers_.bytes_copied();

@@ -20,6 +20,7 @@ class sync_queue final : public block_queue {
   void submit(std::span<block_request> requests) noexcept override;
   std::size_t poll(std::span<block_completion>) noexcept override { return 0; }
   void flush() noexcept override {}
+  [[nodiscard]] bool arm() noexcept override { return true; }
   [[nodiscard]] std::uint32_t depth() const noexcept override { return depth_; }
   [[nodiscard]] std::uint64_t bytes_copied() const noexcept override {
     return transfers_.bytes_copied();

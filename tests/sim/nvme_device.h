@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/eventfd.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -11,7 +13,6 @@
 #include <optional>
 #include <set>
 #include <span>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -21,6 +22,7 @@
 #include "drivers/nvme/spec.h"
 #include "drivers/nvme/spec_commands.h"
 #include "mempool/base/checked.h"
+#include "mempool/base/unique_fd.h"
 #include "mempool/base/units.h"
 #include "mempool/region.h"
 #include "tests/sim/nvme_device_options.h"
@@ -53,6 +55,7 @@ class nvme_device {
   std::uint8_t critical_warning = 0;
   std::optional<nvme::submission_entry> format;  // the last command that formatted
   std::vector<const region*> maps;
+  std::map<std::uint32_t, unique_fd> eventfds;  // by vector
 
   // What the driver does.
 
@@ -151,6 +154,9 @@ class nvme_device {
     write_entry(cq, entry, cq.phase);
     cq.head = cq.head + 1 == cq.entries ? 0 : cq.head + 1;
     cq.phase ^= cq.head == 0 ? nvme::completion_phase : 0;
+    if (const auto wake = eventfds.find(cq.vector); wake != eventfds.end()) {
+      (void)eventfd_write(wake->second.get(), 1);
+    }
   }
   /// Writes one where the next will be, with the phase of the last lap.
   void post_with_old_phase(std::uint16_t queue, const nvme::completion_entry& entry) {
@@ -246,6 +252,7 @@ class nvme_device {
     std::uint32_t entries = 0;
     std::uint32_t head = 0;  // ours: where we fetch or post next
     std::uint16_t phase = nvme::completion_phase;
+    std::uint32_t vector = ~0U;  // of its interrupts, if it has any
   };
 
   [[nodiscard]] std::uint32_t stride() const { return 4U << options.doorbell_shift; }
@@ -367,6 +374,9 @@ class nvme_device {
         return nvme::status_code::success;
       case nvme::admin_opcode::create_io_cq:
         completion_[id] = {.base = entry.prp1, .entries = entries};
+        if ((entry.cdw11 & nvme::create_cq_interrupts) != 0) {
+          completion_[id].vector = entry.cdw11 >> 16U;
+        }
         return nvme::status_code::success;
       case nvme::admin_opcode::create_io_sq:
         submission_[id] = {.base = entry.prp1, .entries = entries};
@@ -438,20 +448,7 @@ class nvme_device {
       return fault->second;
     }
     if (cns == nvme::identify_cns::controller) {
-      nvme::identify_controller data{};
-      constexpr std::string_view model = "Simulated device";
-      data.mn.fill(' ');
-      std::ranges::copy(model, data.mn.begin());
-      data.mdts = options.mdts;
-      data.rtd3e = options.shutdown_limit;
-      data.sqes = 0x66;
-      data.cqes = 0x44;
-      data.oncs = options.oncs;
-      data.aerl = options.aerl;
-      data.nn = options.namespaces.empty() ? 0 : options.namespaces.back();
-      data.oacs = options.shadow_doorbells ? nvme::oacs_doorbell_buffer : 0;
-      data.oaes = options.oaes;
-      data.vwc = options.volatile_cache ? nvme::vwc_present : 0;
+      const nvme::identify_controller data = identity_of(options);
       std::memcpy(out, &data, sizeof data);
     } else if (cns == nvme::identify_cns::controller_command_set) {
       std::memcpy(out, &options.limits, sizeof options.limits);

@@ -1,13 +1,16 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <set>
+#include <string_view>
 #include <vector>
 
 #include "drivers/nvme/command_limits.h"
+#include "drivers/nvme/identify.h"
 #include "drivers/nvme/spec.h"
 
 // What a simulated NVMe device is like, and what is wrong with it.
@@ -32,6 +35,24 @@ struct nvme_device_options {
   nvme::identify_command_set limits{};
   std::vector<std::uint32_t> namespaces = {1};
 };
+
+inline nvme::identify_controller identity_of(const nvme_device_options& options) {
+  nvme::identify_controller data{};
+  constexpr std::string_view model = "Simulated device";
+  data.mn.fill(' ');
+  std::ranges::copy(model, data.mn.begin());
+  data.mdts = options.mdts;
+  data.rtd3e = options.shutdown_limit;
+  data.sqes = 0x66;
+  data.cqes = 0x44;
+  data.oncs = options.oncs;
+  data.aerl = options.aerl;
+  data.nn = options.namespaces.empty() ? 0 : options.namespaces.back();
+  data.oacs = options.shadow_doorbells ? nvme::oacs_doorbell_buffer : 0;
+  data.oaes = options.oaes;
+  data.vwc = options.volatile_cache ? nvme::vwc_present : 0;
+  return data;
+}
 
 struct nvme_faults {
   bool absent = false;  // every register reads as ones

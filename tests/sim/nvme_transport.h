@@ -21,12 +21,15 @@ struct nvme_transport_options {
   std::optional<std::size_t> answers_max{};  // operations after these are never answered
   std::optional<std::size_t> gone_after{};   // the connection breaks after so many operations
   std::size_t post_room = ~std::size_t{0};   // posted writes taken between two `advance`
+  std::uint32_t vectors = 0;                 // of MSI-X
 };
 
 class nvme_transport final : public plain_transport {
  public:
   explicit nvme_transport(nvme_device& device, nvme_transport_options made_as = {})
-      : plain_transport{0x4000}, options{made_as}, device_{&device} {}
+      : plain_transport{0x4000}, options{made_as}, device_{&device} {
+    msix_.count = options.vectors;
+  }
 
   nvme_transport_options options;
   std::size_t operations = 0;
@@ -55,6 +58,11 @@ class nvme_transport final : public plain_transport {
     posts_left_ = options.post_room;
     device_->run();
     return never;
+  }
+  [[nodiscard]] const vfio::irq_info& irq_at(std::uint32_t index) const noexcept override {
+    return index == static_cast<std::uint32_t>(vfio::pci_irq::msix)
+               ? msix_
+               : plain_transport::irq_at(index);
   }
   [[nodiscard]] std::span<std::byte> map_region(std::uint32_t, std::uint64_t offset,
                                                 std::uint64_t length) noexcept override {
@@ -85,6 +93,13 @@ class nvme_transport final : public plain_transport {
     ++posts;
     store(index, offset, bytes);
     return {};
+  }
+  [[nodiscard]] result<ticket> set_irqs(std::uint32_t, std::uint32_t start,
+                                        std::span<const int> eventfds) noexcept override {
+    for (const int each : eventfds) {
+      device_->eventfds[start++] = unique_fd{::dup(each)};
+    }
+    return answer(0);
   }
   [[nodiscard]] std::optional<vfio::transport_reply> take(ticket which) noexcept override {
     if (state_ == vfio::transport_state::gone) {
@@ -137,6 +152,7 @@ class nvme_transport final : public plain_transport {
   }
 
   nvme_device* device_;
+  vfio::irq_info msix_;
   std::map<ticket, operation> replies_;
   std::size_t posts_left_ = ~std::size_t{0};
 };
