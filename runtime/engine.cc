@@ -1,6 +1,7 @@
 #include "runtime/engine.h"
 
 #include <sched.h>
+#include <sys/prctl.h>
 
 #include <algorithm>
 #include <iterator>
@@ -28,6 +29,8 @@ std::vector<core_id> cores_without(std::span<const core_id> taken,
 }
 
 void run_reactor(void* context) noexcept {
+  // A core that sleeps wakes at its deadline, not up to 50 us later as the kernel has it otherwise.
+  static_cast<void>(::prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL));
   static_cast<reactor*>(context)->run();
 }
 
@@ -80,6 +83,7 @@ outcome<> engine::start_cores(const engine_options& options) {
     reactor_options wanted;
     wanted.core = core;
     wanted.frame_arena_bytes = options.frame_arena_bytes;
+    wanted.poll = options.poll;
     cores_.push_back(std::make_unique<core_state>(*clock_, std::move(*world), wanted, cores_.size(),
                                                   options.cores.size()));
     auto thread = pinned_thread::start({&core, 1}, options.name + "/" + std::to_string(raw(core)),
@@ -127,7 +131,8 @@ outcome<io::shared_device*> engine::open(const io::address& where, const open_op
                                  .clock = *clock_,
                                  .queues = static_cast<std::uint32_t>(core_count()),
                                  .queue_depth = wanted.queue_depth,
-                                 .read_only = options.read_only};
+                                 .read_only = options.read_only,
+                                 .interrupts = cores_[0]->loop.polling() == poll_mode::adaptive};
   auto device = io::open_block(where, context);
   if (!device) {
     return std::unexpected{device.error()};
@@ -151,6 +156,19 @@ outcome<io::shared_device*> engine::adopt(io::device_pointer device, const open_
   }
   devices_.push_back(std::move(shared));
   return devices_.back().get();
+}
+
+std::vector<std::string> engine::sleepless_cores() {
+  std::vector<std::string> said;
+  for (std::size_t index = 0; index < cores_.size(); ++index) {
+    reactor_stats stats;
+    call(index, [&] { stats = cores_[index]->loop.stats(); });
+    if (*stats.kept_awake_by != '\0') {
+      said.push_back("core " + std::to_string(raw(cores_[index]->loop.core())) +
+                     " did not sleep: nothing wakes it for " + stats.kept_awake_by);
+    }
+  }
+  return said;
 }
 
 outcome<buffer_pool*> engine::make_pool(const pool_options& options) {

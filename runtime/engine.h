@@ -33,6 +33,7 @@ struct engine_options {
   std::size_t window_bytes = 64 * mib;
   bool huge_pages = true;               // a wish
   std::size_t frame_arena_bytes = mib;  // per core, for coroutines
+  poll_mode poll = poll_mode::busy;
   const clock_source* clock = nullptr;  // borrowed; null: a TSC clock of the engine's own
 };
 
@@ -122,6 +123,9 @@ class engine {
   /// What was wished for, could not be had and was replaced, one sentence each, for the user to
   /// read: pages of its memory, ways to its devices.
   [[nodiscard]] const std::vector<std::string>& notes() const noexcept { return notes_; }
+
+  /// One sentence for each core that was to sleep when idle and could not: what kept it awake.
+  [[nodiscard]] std::vector<std::string> sleepless_cores();
 
   /// Makes a pool in the engine's memory. The engine owns it and drops it after its devices: a
   /// request that timed out leaves its buffer with the device, and it comes home when that is

@@ -18,7 +18,12 @@ mailbox::mailbox(reactor& core, gate& visitors, std::size_t index, std::size_t c
       incoming_{std::make_unique<std::atomic<lane*>[]>(count)} {
   CHECK(index < count && count <= cores_max);
   core_.add_source(
-      {[](void* self) noexcept { return static_cast<mailbox*>(self)->poll(); }, this, "mailbox"});
+      {.poll = [](void* self) noexcept { return static_cast<mailbox*>(self)->poll(); },
+       .context = this,
+       .name = "mailbox",
+       // Senders wake us; nobody does when there is room in a lane again.
+       .arm =
+           [](void* self) noexcept { return static_cast<mailbox*>(self)->waiting_count_ == 0; }});
   core_.set_mail(this);
 }
 
@@ -65,7 +70,8 @@ void mailbox::outgoing::publish() noexcept {
   road.in.commit(std::exchange(staged, 0));
   // pairs with the receiver's exchange: it sees the lane and its entries
   to.dirty_[from.index_ / 64].fetch_or(std::uint64_t{1} << from.index_ % 64,
-                                       std::memory_order_release);
+                                       std::memory_order_seq_cst);
+  to.core_.wake();
 }
 
 bool mailbox::try_send(mailbox& to, const message& what) noexcept {

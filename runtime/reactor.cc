@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <optional>
+#include <span>
 #include <utility>
 
+#include "drivers/mmio.h"
 #include "mempool/base/check.h"
 #include "runtime/gate.h"
 
@@ -14,6 +16,9 @@ constinit thread_local reactor* current_reactor = nullptr;
 }  // namespace detail
 
 namespace {
+
+// Half of a shorter sleep would be waking up.
+constexpr nanoseconds worth_a_sleep = 2 * waking_takes;
 
 std::uint32_t poll_nothing(void*) noexcept {
   return 0;
@@ -43,7 +48,8 @@ reactor::reactor(const clock_source& clock, std::unique_ptr<waiter> world,
              static_cast<reactor*>(self)->look(now);
              return never;  // it has no fd of its own: called every service_period anyway
            },
-           this, -1, "file descriptors"} {
+           this, -1, "file descriptors"},
+      ladder_{options.idle} {
   cancelled_gates_.reserve(16);
 }
 
@@ -56,7 +62,9 @@ reactor::~reactor() {
 void reactor::run() noexcept {
   const current_scope scope{*this};
   while (!stop_.load(std::memory_order_relaxed)) {
-    one_turn();
+    if (!one_turn() && rung_ != idle_rung::spin) [[unlikely]] {
+      rest();
+    }
   }
   stop_.store(false, std::memory_order_relaxed);  // it may be run again
 }
@@ -90,7 +98,7 @@ result<> reactor::post(function f, void* context) noexcept {
 void reactor::add_source(const source& which) noexcept {
   CHECK(source_count_ < sources_max);
   CHECK(which.poll != nullptr && which.context != nullptr);
-  source_names_[source_count_] = which.name;
+  sources_[source_count_] = which;
   polls_[source_count_++] = {which.poll, which.context};
 }
 
@@ -110,7 +118,7 @@ void reactor::close_up_sources() noexcept {
   std::size_t kept = 0;
   for (std::size_t index = 0; index < source_count_; ++index) {
     if (polls_[index].context != nullptr) {
-      source_names_[kept] = source_names_[index];
+      sources_[kept] = sources_[index];
       polls_[kept++] = polls_[index];
     }
   }
@@ -163,7 +171,7 @@ inline bool reactor::poll_sources() noexcept {
   for (std::size_t index = 0; index < source_count_; ++index) {  // a poll may add sources
     found += polls_[index].poll(polls_[index].context);
     if (suspicious) [[unlikely]] {
-      note_step(source_names_[index]);
+      note_step(sources_[index].name);
     }
   }
   polling_ = false;
@@ -187,6 +195,9 @@ bool reactor::one_turn() noexcept {
   found |= run_ready();
   publish();
   busy_ = found;
+  if (!found) {
+    climb();
+  }
   return found;
 }
 
@@ -272,6 +283,91 @@ void reactor::publish() noexcept {
     each.marked = false;
     each.publish(each.context);
   }
+}
+
+/// Only after turns that found nothing and read the clock: a busy core does not know of it.
+void reactor::climb() noexcept {
+  if (options_.poll == poll_mode::adaptive) {
+    const bool worked = std::exchange(worked_turns_, stats_.busy_turns) != stats_.busy_turns;
+    rung_ = ladder_.next(worked, now_);
+  }
+}
+
+void reactor::rest() noexcept {
+  switch (rung_) {
+    case idle_rung::spin:
+      break;
+    case idle_rung::pause:
+      cpu_pause();
+      break;
+    case idle_rung::nap:
+      nap(nap_);
+      break;
+    case idle_rung::sleep:
+      fall_asleep();
+      break;
+  }
+}
+
+/// Sources are armed before the last look at them. Descriptors need none: what made one readable
+/// before ends the wait at once.
+void reactor::fall_asleep() noexcept {
+  const current_scope scope{*this};
+  asleep_.store(true, std::memory_order_relaxed);
+  bool possible = arm_sources();
+  if (possible) {
+    // pairs with `wake`, and with peers that look whether they are to tell us
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    busy_ = poll_sources();
+    possible = busy_ || !inlet_.maybe_empty() || !ready_.empty() || !next_turn_.empty() ||
+               marked_ != nullptr || doze();
+  }
+  if (!possible) {
+    ladder_.refused(now_);
+    rung_ = idle_rung::pause;
+  }
+  asleep_.store(false, std::memory_order_relaxed);
+  disarm_sources();
+  idle_turns_to_stamp_ = 1;
+}
+
+bool reactor::arm_sources() noexcept {
+  for (const source& each : std::span{sources_}.first(source_count_)) {
+    if (each.arm == nullptr) {
+      stats_.kept_awake_by = each.name;
+      return false;
+    }
+    if (!each.arm(each.context)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+void reactor::disarm_sources() noexcept {
+  for (const source& each : std::span{sources_}.first(source_count_)) {
+    if (each.disarm != nullptr) {
+      each.disarm(each.context);
+    }
+  }
+}
+
+/// Until the next deadline but that of looking at descriptors, which is what it does.
+/// @return false: that is too soon
+bool reactor::doze() noexcept {
+  cancel_timer(fds_);
+  const instant began = now_ = clock_.now();
+  const instant until = timers_.next_deadline();
+  const bool worth_it = until - began > worth_a_sleep;
+  if (worth_it) {
+    ++stats_.sleeps;
+    look(until);
+    ladder_.slept(now_ - began);
+  }
+  if (watched_fds_ != 0) {
+    set_timer(fds_, now_ + options_.service_period);
+  }
+  return worth_it;
 }
 
 void reactor::look(instant until) noexcept {

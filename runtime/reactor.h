@@ -13,6 +13,8 @@
 #include "mempool/base/units.h"
 #include "mempool/ring/mpmc_ring.h"
 #include "runtime/frame_slab.h"
+#include "runtime/idle.h"
+#include "runtime/nap.h"
 #include "runtime/promise.h"
 #include "runtime/timer_wheel.h"
 #include "runtime/wait.h"
@@ -28,6 +30,12 @@ struct source {
   std::uint32_t (*poll)(void* context) noexcept = nullptr;
   void* context = nullptr;
   const char* name = "";  // static; for reports
+  /// Before the core sleeps: from here on a service's descriptor, or `reactor::wake`, tells when
+  /// the next poll may find something. False: nothing will tell, now. Null: never, so a core with
+  /// this source does not sleep.
+  bool (*arm)(void* context) noexcept = nullptr;
+  /// The core polls again. Called whether or not it was armed; may be null.
+  void (*disarm)(void* context) noexcept = nullptr;
 };
 
 /// Something that was changed in this turn and becomes visible at its end, once however often it
@@ -67,6 +75,8 @@ struct reactor_options {
   std::size_t frame_arena_bytes = mib;
   /// How often a busy reactor looks at file descriptors and serves those services that have none.
   nanoseconds service_period{30'000};
+  poll_mode poll = poll_mode::busy;
+  idle_options idle{};
 };
 
 /// What a core did; read on that core. Only turns that found work are timed, and a service that is
@@ -77,13 +87,18 @@ struct reactor_stats {
   std::uint64_t tasks_resumed = 0;
   nanoseconds longest_turn{0};
   const char* longest_turn_by = "";  // the name of a task or source, or "several tasks"
+  std::uint64_t sleeps = 0;
+  const char* kept_awake_by = "";  // a source that can never be armed, when a core was to sleep
 };
 
 /// One core's loop. A turn polls all sources, fires timers, resumes ready tasks within a budget and
 /// publishes what they submitted; work moves only in that order. One clock stamp serves a turn.
 ///
-/// @context one thread, whichever calls `run` or `turn`; only `post` and `request_stop` may be
-///          called from elsewhere
+/// A core that polls adaptively sleeps when it has found nothing for a while: in its waiter, once
+/// every source is armed and one more look at each found nothing either.
+///
+/// @context one thread, whichever calls `run` or `turn`; only `post`, `wake` and `request_stop` may
+///          be called from elsewhere
 class reactor final {
  public:
   static constexpr std::uint32_t awaits_per_turn = 256;
@@ -108,6 +123,9 @@ class reactor final {
   /// When a turn found nothing: waits for the next deadline, fd or post. Simulations call it; a
   /// busy core never does.
   void wait() noexcept;
+  /// What `run` does after a turn that found nothing: where the ladder of idleness is, down to
+  /// sleep. @pre it polls adaptively
+  void rest() noexcept;
 
   /// @context any thread, signal handlers too
   void request_stop() noexcept;
@@ -115,10 +133,20 @@ class reactor final {
   /// @error queue_full: `posts_max` calls are waiting
   /// @context any thread, signal handlers too
   [[nodiscard]] result<> post(function f, void* context) noexcept;
+  /// Ends its sleep, if it sleeps. Whoever has an armed source find something calls this, after a
+  /// sequentially consistent read-modify-write or fence that follows the store.
+  /// @context any thread
+  void wake() noexcept {
+    // pairs with the fence of `fall_asleep`: it sees our store, or we see that it sleeps
+    if (asleep_.load(std::memory_order_seq_cst)) [[unlikely]] {
+      world_->interrupt();
+    }
+  }
 
   /// The stamp of this turn: at most a few hundred nanoseconds old.
   [[nodiscard]] instant now() const noexcept { return now_; }
   [[nodiscard]] core_id core() const noexcept { return options_.core; }
+  [[nodiscard]] poll_mode polling() const noexcept { return options_.poll; }
   [[nodiscard]] const reactor_stats& stats() const noexcept { return stats_; }
   [[nodiscard]] const frame_slab& frames() const noexcept { return frames_; }
 
@@ -194,6 +222,11 @@ class reactor final {
   bool run_ready() noexcept;
   void publish() noexcept;
   void look(instant until) noexcept;
+  void climb() noexcept;
+  void fall_asleep() noexcept;
+  [[nodiscard]] bool arm_sources() noexcept;
+  void disarm_sources() noexcept;
+  [[nodiscard]] bool doze() noexcept;
   void serve(service& which) noexcept;
   void note_step(const char* name) noexcept;
   void note_turn(nanoseconds took) noexcept;
@@ -211,6 +244,7 @@ class reactor final {
   bool polling_ = false;         // inside poll_sources
   bool served_fd_ = false;       // some descriptor had something to read
   bool source_removed_ = false;  // while polling: its place is closed up afterwards
+  idle_rung rung_ = idle_rung::spin;
   std::atomic<bool> stop_{false};
   const clock_source& clock_;
   timer_wheel timers_;
@@ -226,7 +260,7 @@ class reactor final {
   const char* longest_step_by_ = nullptr;
   bool longest_turn_named_ = false;
 
-  std::array<const char*, sources_max> source_names_{};
+  std::array<source, sources_max> sources_{};
   reactor_options options_;
   mailbox* mail_ = nullptr;
   std::unique_ptr<waiter> world_;
@@ -239,6 +273,10 @@ class reactor final {
   std::array<void*, 16> readable_{};  // services, while they are being served
   service fds_;                       // looks at the world now and then, while fds are watched
 
+  idle_ladder ladder_;
+  nap_kind nap_ = find_nap(this_cpuid);
+  std::uint64_t worked_turns_ = 0;  // `busy_turns` when the ladder was asked last
+  std::atomic<bool> asleep_{false};
   mpmc_ring<call> inlet_{posts_max};  // what other threads posted
 };
 

@@ -65,7 +65,8 @@ class epoll_waiter final : public waiter {
     if (until == never) {
       return epoll_wait(epoll_.get(), events.data(), room, -1);
     }
-    const auto nanoseconds_left = (until - now).count();
+    const auto nanoseconds_left =
+        std::max((until - now - waking_takes).count(), nanoseconds::rep{0});
     timespec timeout{};
     timeout.tv_sec = nanoseconds_left / 1'000'000'000;
     timeout.tv_nsec = nanoseconds_left % 1'000'000'000;
@@ -73,7 +74,7 @@ class epoll_waiter final : public waiter {
     if (found >= 0 || errno != ENOSYS) {
       return found;
     }
-    // Kernels before 5.11 know milliseconds only; rounding up keeps "not before the deadline".
+    // Kernels before 5.11 know milliseconds only; rounding up is not to wake for nothing.
     const auto milliseconds = std::min<std::int64_t>(nanoseconds_left / 1'000'000 + 1, 60'000);
     return epoll_wait(epoll_.get(), events.data(), room, static_cast<int>(milliseconds));
   }

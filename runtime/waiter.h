@@ -9,6 +9,9 @@
 
 namespace runnel {
 
+/// What the kernel needs to wake a thread, about.
+inline constexpr nanoseconds waking_takes{50'000};
+
 /// The one seam through which a reactor waits for the world outside its rings: file descriptors
 /// that become readable, and time. A simulation puts its own here and moves a virtual clock.
 class waiter {
@@ -19,8 +22,8 @@ class waiter {
   [[nodiscard]] virtual result<> watch(int fd, void* token) noexcept = 0;
   virtual void forget(int fd) noexcept = 0;
 
-  /// Waits until a watched fd is readable, `interrupt` is called or `until` has come; with
-  /// `until <= now` it only looks. @return tokens filled
+  /// Waits until a watched fd is readable, `interrupt` is called or `until` has come, or is so near
+  /// that waking takes as long; with `until <= now` it only looks. @return tokens filled
   virtual std::size_t wait(instant now, instant until, std::span<void*> readable) noexcept = 0;
 
   /// Ends the present or the next `wait` early. @context any thread, signal handlers too

@@ -52,7 +52,8 @@ disk::disk(reactor& core, std::unique_ptr<block_queue> queue, const block_info& 
       info_{info},
       depth_{queue->depth()},
       orphans_(queue->depth()),
-      queue_{std::move(queue)} {
+      queue_{std::move(queue)},
+      wake_{*queue_} {
   for (std::uint32_t index = depth_; index-- != 0;) {
     slots_[index].next_free = std::exchange(free_, index);
   }
@@ -64,8 +65,17 @@ disk::~disk() {
 }
 
 void disk::attach() noexcept {
-  core_.add_source({[](void* which) noexcept { return static_cast<disk*>(which)->poll(); }, this,
-                    info_.address.c_str()});
+  core_.add_source(
+      {.poll = [](void* which) noexcept { return static_cast<disk*>(which)->poll(); },
+       .context = this,
+       .name = info_.address.c_str(),
+       .arm =
+           [](void* which) noexcept {
+             auto& self = *static_cast<disk*>(which);
+             return self.refused_.empty() && self.wake_.arm();
+           },
+       .disarm = [](void* which) noexcept { static_cast<disk*>(which)->wake_.disarm(); }});
+  wake_.attach(core_);
   core_.add_cancellable(cancellable_);
   core_.set_timer(deadlines_, core_.now() + deadline_period);
 }
@@ -73,6 +83,7 @@ void disk::attach() noexcept {
 void disk::detach() noexcept {
   CHECK(in_flight_ == orphan_count_ && refused_.empty());
   core_.remove_source(this);
+  wake_.detach();
   core_.remove_cancellable(cancellable_);
   core_.cancel_timer(deadlines_);
   publisher_.publish = [](void*) noexcept {};  // it may be marked in this very turn
@@ -83,6 +94,10 @@ std::uint32_t disk::poll() noexcept {
   if (in_flight_ == 0 && refused_.empty()) {
     return 0;
   }
+  return poll_queue();
+}
+
+inline std::uint32_t disk::poll_queue() noexcept {
   const std::size_t count = polled_->poll(done_);
   for (std::size_t index = 0; index < count; ++index) {
     complete(done_[index]);
@@ -241,6 +256,9 @@ void disk::cancel_waits(const gate& owner) noexcept {
 void disk::deadline_timer::on_deadline(timer& self) noexcept {
   disk& owner = static_cast<deadline_timer&>(self).owner;
   owner.apply_deadlines();
+  if (owner.in_flight_ == 0) {
+    static_cast<void>(owner.poll_queue());  // the device may wait for it to see a reset
+  }
   owner.core_.set_timer(self, owner.core_.now() + deadline_period);
 }
 

@@ -14,6 +14,7 @@
 #include "mempool/base/error.h"
 #include "mempool/pool.h"
 #include "runtime/gate.h"
+#include "runtime/io/queue_wake.h"
 #include "runtime/reactor.h"
 
 // What applications await. Below it a driver's queue is polled once per turn and published once
@@ -213,6 +214,7 @@ class disk final {
   void complete(const block_completion& done) noexcept;
   void complete_orphan(std::uint32_t index) noexcept;
   std::uint32_t poll() noexcept;
+  std::uint32_t poll_queue() noexcept;
   std::uint32_t retry_refused() noexcept;
   void abandon(slot& which, errc why) noexcept;
   void end_refused(block_wait& wait, errc why) noexcept;
@@ -247,6 +249,7 @@ class disk final {
   std::array<block_completion, completions_per_turn> done_;
   std::vector<buffer> orphans_;  // by slot: memory the device may still reach
   std::unique_ptr<block_queue> queue_;
+  queue_wake wake_;
 };
 
 inline block_wait::block_wait(disk& owner, block_op op, lba first, durability wanted) noexcept

@@ -92,6 +92,7 @@ outcome<controller_pointer> open_controller(const address& where, const open_con
   wishes.nsid = where.namespace_id.value_or(0);
   wishes.queue_count = context.queues;
   wishes.queue_depth = where.queue_depth.value_or(context.queue_depth);
+  wishes.interrupts = context.interrupts;
   controller_pointer device{
       new nvme::controller{std::move(client), domain, context.memory, std::move(wishes)},
       device_closer{shut_down, context.clock}};

@@ -18,6 +18,7 @@ struct open_context {
   std::uint32_t queues = 1;   // how many will be made
   std::uint32_t queue_depth = 128;  // unless the address says otherwise
   bool read_only = false;           // for files one may not write
+  bool interrupts = false;          // its queues wake cores that sleep
 };
 
 /// Closes a device in order when it is dropped: an NVMe controller is shut down and no longer
