@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "mempool/base/error.h"
+#include "runtime/idle.h"
 
 namespace CLI {
 class App;
@@ -40,8 +41,8 @@ int report_usage(const std::string& message);
 /// A line on stderr for each thing that works, but not as it was wished for.
 void tell_notes(const std::vector<std::string>& notes);
 
-/// One line for a --poll mode that this version does not have. @return exit_usage
-int refuse_poll_mode(const std::string& mode);
+/// `--poll`, with its help; `mode` holds the default.
+void add_poll_option(CLI::App& to, poll_mode& mode);
 
 /// True when every address parses and its scheme is known; otherwise the complaint is on stderr.
 [[nodiscard]] bool addresses_are_well_formed(const std::vector<std::string>& addresses);

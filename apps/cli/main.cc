@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdio>
 #include <exception>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -110,9 +111,12 @@ void tell_notes(const std::vector<std::string>& notes) {
   }
 }
 
-int refuse_poll_mode(const std::string& mode) {
-  return report_usage(mode == "adaptive" ? "--poll adaptive: not in this version; use --poll busy"
-                                         : "--poll " + mode + ": unknown mode; use --poll busy");
+void add_poll_option(CLI::App& to, poll_mode& mode) {
+  to.add_option("--poll", mode,
+                "busy: cores look for work all the time; adaptive: they sleep when there is none")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, poll_mode>{
+          {"busy", poll_mode::busy}, {"adaptive", poll_mode::adaptive}}))
+      ->default_str(mode == poll_mode::busy ? "busy" : "adaptive");
 }
 
 bool addresses_are_well_formed(const std::vector<std::string>& addresses) {

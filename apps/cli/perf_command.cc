@@ -46,8 +46,7 @@ class perf_command final : public command {
         ->capture_default_str();
     self->add_option("--cores", cores_, "cores to run on, as 0,2-5 or 0x3c")
         ->default_str("last allowed");
-    self->add_option("--poll", poll_, "busy (adaptive: not in this version)")
-        ->capture_default_str();
+    add_poll_option(*self, asked_.poll);
     self->add_option("--rate", asked_.rate,
                      "I/Os per second over all cores; latency counts from the intended start")
         ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1'000'000'000}));
@@ -87,9 +86,6 @@ class perf_command final : public command {
   int complete_options() {
     if (!addresses_are_well_formed({asked_.address})) {
       return exit_usage;
-    }
-    if (poll_ != "busy") {
-      return refuse_poll_mode(poll_);
     }
     const auto io_bytes = io::parse_size(io_size_);
     if (!io_bytes) {
@@ -150,7 +146,6 @@ class perf_command final : public command {
   perf::options asked_;
   std::string io_size_ = "4k";
   std::string cores_;
-  std::string poll_ = "busy";
   double seconds_ = 10;
   double warmup_seconds_ = 1;
   bool json_ = false;

@@ -54,13 +54,12 @@ class target_command final : public command {
         ->required();
     self->add_option("--cores", cores_, "cores to run on, as 0,2-5 or 0x3c")
         ->default_str("first allowed");
-    self->add_option("--poll", poll_, "busy (adaptive: not in this version)")
-        ->capture_default_str();
+    add_poll_option(*self, poll_);
     self->add_option("--doorbells", doorbells_,
-                     "mapped: rung without a message; shadow: in the host's memory, where it can; "
-                     "trapped: always by a message")
+                     "mapped: rung without a message, needs --poll busy; shadow: in the host's "
+                     "memory, where it can; trapped: always by a message")
         ->check(CLI::IsMember({"mapped", "shadow", "trapped"}))
-        ->capture_default_str();
+        ->default_str("mapped with --poll busy, else shadow");
     return self;
   }
 
@@ -95,13 +94,15 @@ class target_command final : public command {
       return report_failure(stopped.error());
     }
     tell(*log, **server, chosen_cores_);
+    tell_notes((*host)->sleepless_cores());
     return exit_ok;
   }
 
  private:
   int read_options(target::target_options& wanted) {
-    if (poll_ != "busy") {
-      return refuse_poll_mode(poll_);
+    if (poll_ == poll_mode::adaptive && doorbells_ == "mapped") {
+      return report_usage(
+          "--doorbells mapped: a target that sleeps cannot see them; add --poll busy");
     }
     for (const std::string& listener : listeners_) {
       const auto where = io::parse_address(listener);
@@ -123,9 +124,13 @@ class target_command final : public command {
       return report_usage(cores.error().message());
     }
     chosen_cores_ = std::move(*cores);
-    wanted.doorbells = doorbells_ == "mapped"   ? target::doorbell_mode::mapped
-                       : doorbells_ == "shadow" ? target::doorbell_mode::shadow
-                                                : target::doorbell_mode::trapped;
+    const bool unsaid = doorbells_.empty();
+    if (doorbells_ == "mapped" || (unsaid && poll_ == poll_mode::busy)) {
+      wanted.doorbells = target::doorbell_mode::mapped;
+    } else {
+      wanted.doorbells = unsaid || doorbells_ == "shadow" ? target::doorbell_mode::shadow
+                                                          : target::doorbell_mode::trapped;
+    }
     return exit_ok;
   }
 
@@ -136,6 +141,7 @@ class target_command final : public command {
       wanted.cores.push_back(core_id{core});
     }
     wanted.window_bytes = window_bytes;
+    wanted.poll = poll_;
     return engine::create(std::move(wanted));
   }
 
@@ -169,8 +175,8 @@ class target_command final : public command {
   std::vector<std::string> namespaces_;
   std::vector<unsigned> chosen_cores_;
   std::string cores_;
-  std::string poll_ = "busy";
-  std::string doorbells_ = "mapped";
+  poll_mode poll_ = poll_mode::adaptive;
+  std::string doorbells_;
 };
 
 }  // namespace

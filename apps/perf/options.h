@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "mempool/base/clock.h"
+#include "runtime/idle.h"
 
 namespace runnel::perf {
 
@@ -24,6 +25,7 @@ struct options {
   bool verify = false;
   bool touch = false;
   bool raw = false;
+  poll_mode poll = poll_mode::busy;
   std::uint64_t seed = 1;
   /// Told ten times a second how many ms have passed, of how many (0: unknown). May be empty.
   std::function<void(std::uint64_t done, std::uint64_t total)> progress;

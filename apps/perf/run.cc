@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <signal.h>
 
+#include <algorithm>
+#include <iterator>
 #include <memory>
 #include <span>
 #include <utility>
@@ -136,6 +138,7 @@ outcome<std::unique_ptr<engine>> create_engine(const options& asked, std::size_t
     wanted.cores.push_back(core_id{core});
   }
   wanted.window_bytes = align_up(buffer_bytes * asked.cores.size(), 2 * mib) + queue_memory_bytes;
+  wanted.poll = asked.poll;
   wanted.frame_arena_bytes = mib + (asked.depth * frame_bytes_per_worker);
   return engine::create(std::move(wanted));
 }
@@ -211,6 +214,7 @@ outcome<report> run(const options& asked) {
   for (running<core_result>& core : cores) {
     all.cores.push_back(core.get());
   }
+  std::ranges::move((*host)->sleepless_cores(), std::back_inserter(all.notes));
   return all;
 }
 

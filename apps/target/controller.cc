@@ -294,6 +294,25 @@ std::uint32_t controller::attend_crew() noexcept {
   return interrupted || waiting ? 1 : 0;
 }
 
+bool controller::arm() noexcept {
+  const core_queues& mine = queues_.of_core(0);
+  const bool told_all = std::ranges::none_of(
+      mine.interrupting, [](completion_queue* queue) { return queue->interrupt_open(); });
+  if (!crew_.alone() || goal_ != goal::none || !told_all || !crew_.own().can_rest()) {
+    return false;
+  }
+  for (submission_queue* queue : mine.served) {
+    queue->ask_to_be_rung(crew_.own().counters().wrong_doorbells);
+  }
+  return true;
+}
+
+void controller::disarm() noexcept {
+  for (submission_queue* queue : queues_.of_core(0).served) {
+    queue->renew();
+  }
+}
+
 void controller::report_wrong_doorbells() noexcept {
   const std::uint64_t wrong = crew_.wrong_doorbells();
   if (wrong != reported_doorbells_) {

@@ -64,6 +64,13 @@ class controller {
   /// @return how much was found to do
   std::uint32_t poll() noexcept;
 
+  /// Before its core sleeps, after a poll that found nothing: has the host ring for what it does
+  /// next. What the devices do is told by them. One more poll follows, after a fence.
+  /// @return false: something is under way that nobody tells of
+  [[nodiscard]] bool arm() noexcept;
+  /// The host need not ring: `poll` looks by itself again.
+  void disarm() noexcept;
+
   /// Takes no commands until `resume`. What is in flight ends by itself; `quiet` tells when. Both
   /// may be called again at any time.
   void pause() noexcept;

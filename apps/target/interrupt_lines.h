@@ -39,6 +39,9 @@ class interrupt_lines {
   void mask(bool masked) noexcept;
 
   [[nodiscard]] std::size_t size() const noexcept { return vectors_.size(); }
+  [[nodiscard]] bool has_eventfd(std::size_t vector) const noexcept {
+    return static_cast<bool>(vectors_[vector].eventfd);
+  }
   [[nodiscard]] bool pending(std::size_t vector) const noexcept { return vectors_[vector].pending; }
 
  private:

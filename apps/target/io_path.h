@@ -52,6 +52,10 @@ class io_path {
   /// Answers what the devices have finished. @return answers
   std::uint32_t collect() noexcept;
 
+  /// Whether commands go on without being polled for: what their devices finish is told by the
+  /// devices, but of those that are jobs nothing tells.
+  [[nodiscard]] bool can_rest() const noexcept { return !jobs_.any(); }
+
   void set_write_through(bool on) noexcept { limits_.write_through = on; }
 
   [[nodiscard]] bool quiet() const noexcept {

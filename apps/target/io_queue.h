@@ -64,6 +64,15 @@ class doorbell {
     }
   }
 
+  /// From here on the host rings when it goes on from `current`; `renew` ends that. Registers ring
+  /// anyway. A fence follows before the last look, for the host leaves its value and then reads
+  /// ours.
+  void ask(std::uint16_t current) noexcept {
+    if (event_index_ != nullptr) {
+      mmio_write<std::uint32_t>(event_index_, current);
+    }
+  }
+
   /// As after reset: index 0.
   void clear() noexcept {
     mmio_write<std::uint32_t>(word_, 0);
@@ -97,6 +106,11 @@ class alignas(cache_line_bytes) completion_queue {
     head_doorbell_.clear();
     head_doorbell_.renew(state_->entries, 0);
   }
+  /// Whether the host is to be interrupted for something, now or when it has stopped reading.
+  [[nodiscard]] bool interrupt_open() const noexcept { return untold_ != 0; }
+  /// The host rings when it has read more; see `doorbell`.
+  void ask_to_be_rung() noexcept { head_doorbell_.ask(state_->head); }
+  void renew() noexcept { head_doorbell_.renew(state_->entries, state_->head); }
   /// Looks for the entries; from now on they are where they were found, or nowhere.
   void find(const guest_memory& memory) noexcept { entries_ = look(memory); }
   void lose() noexcept { entries_ = nullptr; }
@@ -191,6 +205,18 @@ class alignas(cache_line_bytes) submission_queue {
   }
   /// The host need not ring, see `doorbell`.
   void keep_quiet() noexcept { tail_doorbell_.keep_quiet(state_->entries, state_->head); }
+  /// The host rings for its next entry, and where entries wait for room in the completion queue
+  /// also when it has made some; until `renew`.
+  void ask_to_be_rung(std::uint64_t& wrong) noexcept {
+    tail_doorbell_.ask(state_->head);
+    if (waiting(wrong) != 0) {
+      answers_->ask_to_be_rung();
+    }
+  }
+  void renew() noexcept {
+    tail_doorbell_.renew(state_->entries, state_->head);
+    answers_->renew();
+  }
   void find(const guest_memory& memory) noexcept;
   void lose() noexcept { entries_ = nullptr; }
 

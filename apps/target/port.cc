@@ -15,7 +15,7 @@ using namespace std::chrono_literals;
 
 // A client is looked at this often even when it says nothing: it may have shrunk its memory, or owe
 // us something since a request that was answered late.
-constexpr nanoseconds look_period = 10ms;
+constexpr nanoseconds look_period = 50ms;
 
 std::vector<block_device*> devices_with_dma(const subsystem& system) {
   std::vector<block_device*> devices;
@@ -78,7 +78,11 @@ port::port(vfio_user::listener socket, const subsystem& system, core_paths paths
               .others = borrow(others_),
               .on_trouble = [this](const failure& why) { tell(port_event::kind::trouble, &why); }}},
       listening_{[](void* self, instant) noexcept { return static_cast<port*>(self)->accept(); },
-                 this, socket_.event_fd(), "listener"} {}
+                 this, socket_.event_fd(), "listener"} {
+  for (const namespace_path& path : paths_) {
+    wakes_.emplace_back(*path.queue);
+  }
+}
 
 port::~port() {
   CHECK(core_ == nullptr);
@@ -111,8 +115,14 @@ result<> port::attach(reactor& core) {
   }
   core_ = &core;
   is_listening_ = true;
-  core.add_source({[](void* self) noexcept { return static_cast<port*>(self)->poll(); }, this,
-                   "nvme controller"});
+  core.add_source({.poll = [](void* self) noexcept { return static_cast<port*>(self)->poll(); },
+                   .context = this,
+                   .name = "nvme controller",
+                   .arm = [](void* self) noexcept { return static_cast<port*>(self)->arm(); },
+                   .disarm = [](void* self) noexcept { static_cast<port*>(self)->disarm(); }});
+  for (io::queue_wake& wake : wakes_) {
+    wake.attach(core);
+  }
   return {};
 }
 
@@ -125,6 +135,9 @@ void port::detach() noexcept {
     core_->remove_service(*client_);
   }
   core_->remove_source(this);
+  for (io::queue_wake& wake : wakes_) {
+    wake.detach();
+  }
   core_ = nullptr;
 }
 
@@ -161,6 +174,17 @@ std::uint32_t port::poll() noexcept {
     static_cast<void>(serve(core_->now()));  // the watch that is set goes on
   }
   return work;
+}
+
+bool port::arm() noexcept {
+  const bool devices_tell =
+      std::ranges::all_of(wakes_, [](io::queue_wake& wake) { return wake.arm(); });
+  return devices_tell && server_->state() != vfio_user::server_state::closing && endpoint_.arm();
+}
+
+void port::disarm() noexcept {
+  std::ranges::for_each(wakes_, [](io::queue_wake& wake) { wake.disarm(); });
+  endpoint_.disarm();
 }
 
 instant port::serve(instant now) {

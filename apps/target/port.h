@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -15,6 +16,7 @@
 #include "drivers/vfio_user/server.h"
 #include "mempool/base/error.h"
 #include "mempool/base/unique_fd.h"
+#include "runtime/io/queue_wake.h"
 #include "runtime/reactor.h"
 
 namespace runnel::target {
@@ -80,6 +82,8 @@ class port {
   port(vfio_user::listener socket, const subsystem& system, core_paths paths, port_options options);
 
   std::uint32_t poll() noexcept;
+  [[nodiscard]] bool arm() noexcept;
+  void disarm() noexcept;
   instant serve(instant now);
   instant accept();
   void welcome(std::unique_ptr<vfio_user::channel> client);
@@ -94,6 +98,7 @@ class port {
   port_options options_;
   std::vector<namespace_path> paths_;
   std::vector<std::unique_ptr<io_core>> others_;
+  std::deque<io::queue_wake> wakes_;  // of the paths
   vfio_user_endpoint endpoint_;
   std::unique_ptr<vfio_user::server> server_;
   reactor* core_ = nullptr;

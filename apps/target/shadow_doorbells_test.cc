@@ -109,6 +109,38 @@ TEST_F(ShadowDoorbells, AHostThatFillsItsQueueRingsNowAndThenAndLosesNothing) {
   EXPECT_LT(rings, 1000U);
 }
 
+TEST_F(ShadowDoorbells, AControllerThatSleepsIsRungForTheNextEntryAndOneThatWokeIsNot) {
+  ASSERT_EQ(host.execute_status(config(shadow, event_indices)), status_code::success);
+  host_queue queue = host.make_pair(1, 8, 3);
+  for (unsigned i = 0; i < 100; ++i) {
+    for (const bool asleep : {true, false}) {
+      ASSERT_TRUE(!asleep || host.nvme->arm());
+      place(queue, i);
+      EXPECT_EQ(ring(2, queue.tail), asleep) << i;
+      host.nvme->disarm();
+      host.poll();
+      ASSERT_EQ(take_all(queue), 1U);
+    }
+  }
+}
+
+TEST_F(ShadowDoorbells, AControllerThatSleepsWithoutRoomForAnswersIsRungWhenThereIsSome) {
+  ASSERT_EQ(host.execute_status(config(shadow, event_indices)), status_code::success);
+  host_queue queue = host.make_pair(1, 8, 3);
+  for (unsigned i = 0; i < 9; ++i) {  // the answers to seven fill the queue
+    place(queue, i);
+    ring(2, queue.tail);
+    host.poll();
+  }
+  ASSERT_TRUE(host.nvme->arm());
+  rings = 0;
+  EXPECT_EQ(take_all(queue), 7U);
+  EXPECT_EQ(rings, 1U);
+  host.nvme->disarm();
+  host.poll();
+  EXPECT_EQ(take_all(queue), 2U);
+}
+
 TEST_F(ShadowDoorbells, QueuesThatAreOlderGoOnWhereTheyWere) {
   host_queue queue = host.make_pair(1, 8);
   for (int i = 0; i < 5; ++i) {

@@ -45,7 +45,8 @@ outcome<std::vector<served_device>> open_devices(engine& host, const target_opti
         where, {.memory = host.memory(),
                 .clock = host.clock(),
                 .queues = static_cast<std::uint32_t>(options.listeners.size() * host.core_count()),
-                .queue_depth = options.queue_depth});
+                .queue_depth = options.queue_depth,
+                .interrupts = host.core(0).polling() == poll_mode::adaptive});
     if (!device) {
       return std::unexpected{std::move(device.error())};
     }

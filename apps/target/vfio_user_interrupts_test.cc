@@ -45,6 +45,19 @@ TEST_F(VfioUserInterrupts, MsixVectorsReachTheirEventfds) {
   EXPECT_EQ(read<std::uint64_t>(pci_region::bar5, 0), 0U);
 }
 
+TEST_F(VfioUserInterrupts, AVectorWithAnEventfdIsUsedWithoutAWordInConfigurationSpace) {
+  unique_fd event{eventfd(0, EFD_NONBLOCK)};
+  const int fd = event.get();
+  ASSERT_TRUE(succeeds(client->set_irqs(number(pci_irq::msix), 2, {&fd, 1})));
+  map_ram();
+  enable();
+  make_queues(3 | 2U << 16U);
+  eventfd_t count = 0;
+  EXPECT_NE(eventfd_read(event.get(), &count), 0);
+  submit(nvme::io_opcode::read, 1);
+  EXPECT_EQ(eventfd_read(event.get(), &count), 0);
+}
+
 TEST_F(VfioUserInterrupts, AVectorWithoutEventfdIsToldWhenItGetsOne) {
   write<std::uint16_t>(pci_region::config, 0x86, 0x8000);
   map_ram();

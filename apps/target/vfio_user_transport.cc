@@ -195,6 +195,16 @@ std::uint32_t vfio_user_endpoint::poll() noexcept {
   return work;
 }
 
+bool vfio_user_endpoint::arm() noexcept {
+  return !session_ || (waiting_ == waiting::nothing && !mapped_doorbells_ && session_->nvme.arm());
+}
+
+void vfio_user_endpoint::disarm() noexcept {
+  if (session_) {
+    session_->nvme.disarm();
+  }
+}
+
 answer vfio_user_endpoint::wait(waiting what, request_id id, const region* memory) {
   CHECK(waiting_ == waiting::nothing);
   waiting_ = what;
@@ -457,8 +467,10 @@ void vfio_user_endpoint::mask_irq(std::uint32_t index, bool masked) {
   }
 }
 
+/// A client that assigns a vector its eventfd wants to be told by it, as with VFIO, where this is
+/// how vectors are enabled; not all pass on what a guest writes to configuration space.
 void vfio_user_endpoint::raise(std::uint16_t vector) noexcept {
-  if (config_.msix_enabled()) {
+  if (config_.msix_enabled() || msix_.has_eventfd(vector)) {
     msix_.raise(vector);
   } else {
     update_pin();

@@ -59,6 +59,10 @@ class vfio_user_endpoint final : public vfio_user::device_model, private interru
 
   /// Moves the data, and what requests of the client wait for. @return how much was found to do
   std::uint32_t poll() noexcept;
+  /// Whether this core may sleep until the client sends something, or a device does; see
+  /// `source::arm`. Not while the client has the doorbells mapped.
+  [[nodiscard]] bool arm() noexcept;
+  void disarm() noexcept;
   /// True once after a poll that answered a request: the server sends it at its next `advance`.
   [[nodiscard]] bool take_answered() noexcept { return std::exchange(answered_, false); }
 

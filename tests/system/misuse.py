@@ -100,8 +100,12 @@ class misuse(program.program_case):
     def test_a_depth_of_nothing(self) -> None:
         self.refused(["perf", "null:1M", "--depth", "0"], 2, "depth")
 
-    def test_polling_that_does_not_exist_yet(self) -> None:
-        self.refused(["perf", "null:1M", "--poll", "adaptive"], 2, "--poll")
+    def test_an_unknown_way_of_polling(self) -> None:
+        self.refused(["perf", "null:1M", "--poll", "lazy"], 2, "--poll")
+
+    def test_mapped_doorbells_that_nobody_would_see(self) -> None:
+        words = ["target", "--listen", self.at("a.sock"), "--namespace", "null:1M"]
+        self.refused([*words, "--doorbells", "mapped"], 2, "--poll busy")
 
     # Sockets.
 

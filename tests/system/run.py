@@ -16,6 +16,7 @@ import cores
 import data
 import figures
 import hostile
+import idleness
 import kills
 import lifetime
 import misuse
@@ -47,7 +48,7 @@ class tap_result(unittest.TestResult):
 
 
 def main() -> int:
-    modules = [misuse, data, lifetime, figures, trust, hostile, cores, kills]
+    modules = [misuse, data, lifetime, idleness, figures, trust, hostile, cores, kills]
     if sys.argv[1] == "--cores":
         modules.append(core_file)
         del sys.argv[1]
