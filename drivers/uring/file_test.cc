@@ -4,7 +4,10 @@
 // 4096.
 #include "drivers/uring/file.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,6 +20,8 @@
 #include <vector>
 
 #include "drivers/uring/file_rig.h"
+#include "drivers/uring/opened_file.h"
+#include "drivers/uring/ring_queue.h"
 #include "mempool/base/units.h"
 #include "mempool/window.h"
 
@@ -301,6 +306,48 @@ TEST(RingDisk, AQueueMayBeDestroyedWithRequestsUnpublishedOrInFlight) {
   in_flight->submit({&request, 1});
   in_flight->flush();
   in_flight.reset();
+}
+
+/// A pipe stands for a file: the kernel has something to read when the test says so.
+TEST(RingDisk, AnArmedQueueTellsWhenARequestHasEndedAndADisarmedOneDoesNot) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(pipe2(ends.data(), O_CLOEXEC), 0);
+  const unique_fd feed{ends[1]};
+  const opened_file file{.fd = unique_fd{ends[0]},
+                         .geometry = {.transfer_bytes_max = 4096, .block_count = 8},
+                         .note = {}};
+  auto made = ring_queue::create(file, 8, nullptr);
+  if (!made) {
+    GTEST_SKIP() << "io_uring is refused here";
+  }
+  ring_queue& queue = **made;
+  const auto told = [&](int milliseconds) {
+    pollfd bell{.fd = queue.wake_fd(), .events = POLLIN, .revents = 0};
+    return poll(&bell, 1, milliseconds) == 1;
+  };
+  bytes data(512);
+  const segment piece{.address = data.data(), .length = data.size()};
+  for (const bool armed : {true, false, true}) {
+    block_request request = request_for({&piece, 1}, block_op::read, 0, 1);
+    queue.submit({&request, 1});
+    EXPECT_FALSE(queue.arm()) << "it is not published";
+    queue.flush();
+    ASSERT_TRUE(queue.arm());
+    std::array<block_completion, 1> none{};
+    EXPECT_EQ(queue.poll(none), 0U);
+    EXPECT_FALSE(told(0));
+    if (!armed) {
+      queue.disarm();
+    }
+    ASSERT_EQ(write(feed.get(), data.data(), data.size()), 512);
+    EXPECT_EQ(told(armed ? 10'000 : 0), armed);
+    queue.disarm();
+    EXPECT_FALSE(told(0));
+    ASSERT_EQ(eventfd_write(queue.wake_fd(), 1), 0);  // as the kernel, late
+    queue.disarm();
+    EXPECT_FALSE(told(0));
+    collect(queue, 1);
+  }
 }
 
 TEST(FileOpen, WhatIsNoDiskIsRefusedWithObjectAndRemedy) {

@@ -1,5 +1,7 @@
 #include "drivers/uring/ring_queue.h"
 
+#include <sys/eventfd.h>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -46,7 +48,8 @@ result<std::unique_ptr<ring_queue>> ring_queue::create(const opened_file& file, 
   if (const int answer = set_up(depth, ring, flags); answer < 0) {
     return fail(errc::os, static_cast<std::uint32_t>(-answer));
   }
-  std::unique_ptr<ring_queue> made{new ring_queue{file, depth}};
+  unique_fd wake{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+  std::unique_ptr<ring_queue> made{new ring_queue{file, depth, std::move(wake)}};
   made->ring_ = ring;
   made->enabled_ = (flags & IORING_SETUP_R_DISABLED) == 0;
   made->register_with_kernel(pinned);
@@ -193,6 +196,33 @@ std::size_t ring_queue::collect(std::span<block_completion> out) noexcept {
 void ring_queue::flush() noexcept {
   if (io_uring_sq_ready(&ring_) > 0) {
     publish();
+  }
+}
+
+/// The descriptor of the ring would not do: what is deferred to our own call makes it readable only
+/// by that call.
+bool ring_queue::arm() noexcept {
+  if (io_uring_sq_ready(&ring_) != 0) {
+    return false;
+  }
+  if (transfers_.in_flight() == 0) {
+    return true;
+  }
+  if (!tells_) {
+    tells_ = wake_ && io_uring_register_eventfd(&ring_, wake_.get()) == 0;
+  }
+  armed_ = tells_ && io_uring_cq_eventfd_toggle(&ring_, true) == 0;
+  return armed_;
+}
+
+/// The kernel may still write for a moment after it was told not to.
+void ring_queue::disarm() noexcept {
+  if (std::exchange(armed_, false)) {
+    CHECK(io_uring_cq_eventfd_toggle(&ring_, false) == 0);  // as before
+  }
+  if (tells_) {
+    eventfd_t ignored = 0;
+    (void)eventfd_read(wake_.get(), &ignored);  // it fails when nothing came
   }
 }
 

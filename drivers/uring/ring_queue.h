@@ -6,11 +6,13 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "drivers/block.h"
 #include "drivers/uring/opened_file.h"
 #include "drivers/uring/transfer.h"
 #include "mempool/base/error.h"
+#include "mempool/base/unique_fd.h"
 #include "mempool/region.h"
 
 namespace runnel::uring {
@@ -36,9 +38,9 @@ class ring_queue final : public block_queue {
   void submit(std::span<block_request> requests) noexcept override;
   std::size_t poll(std::span<block_completion> out) noexcept override;
   void flush() noexcept override;
-  /// The ring itself is readable as long as completions wait in it.
-  [[nodiscard]] bool arm() noexcept override { return io_uring_sq_ready(&ring_) == 0; }
-  [[nodiscard]] int wake_fd() const noexcept override { return ring_.ring_fd; }
+  [[nodiscard]] bool arm() noexcept override;
+  void disarm() noexcept override;
+  [[nodiscard]] int wake_fd() const noexcept override { return wake_.get(); }
   [[nodiscard]] std::uint32_t depth() const noexcept override { return transfers_.depth(); }
   [[nodiscard]] std::uint64_t bytes_copied() const noexcept override {
     return transfers_.bytes_copied();
@@ -48,7 +50,8 @@ class ring_queue final : public block_queue {
   [[nodiscard]] bool memory_is_registered() const noexcept { return pinned_ != nullptr; }
 
  private:
-  ring_queue(const opened_file& file, std::uint32_t depth) : file_{file}, transfers_{file, depth} {}
+  ring_queue(const opened_file& file, std::uint32_t depth, unique_fd wake)
+      : file_{file}, transfers_{file, depth}, wake_{std::move(wake)} {}
 
   void register_with_kernel(const region* pinned) noexcept;
   void push(transfer& one) noexcept;
@@ -62,6 +65,9 @@ class ring_queue final : public block_queue {
   transfer_table transfers_;
   io_uring ring_{};
   const region* pinned_ = nullptr;  // registered
+  unique_fd wake_;                  // an eventfd
+  bool tells_ = false;              // the kernel knows it
+  bool armed_ = false;              // and is to write to it
   bool file_is_registered_ = false;
   bool enabled_ = true;  // false: begins as disabled, so that the first user becomes its owner
 };
