@@ -165,7 +165,7 @@ std::vector<std::string> engine::sleepless_cores() {
     call(index, [&] { stats = cores_[index]->loop.stats(); });
     if (*stats.kept_awake_by != '\0') {
       said.push_back("core " + std::to_string(raw(cores_[index]->loop.core())) +
-                     " did not sleep: nothing wakes it for " + stats.kept_awake_by);
+                     " stayed awake: nothing would have woken it for " + stats.kept_awake_by);
     }
   }
   return said;

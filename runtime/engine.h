@@ -124,7 +124,7 @@ class engine {
   /// read: pages of its memory, ways to its devices.
   [[nodiscard]] const std::vector<std::string>& notes() const noexcept { return notes_; }
 
-  /// One sentence for each core that was to sleep when idle and could not: what kept it awake.
+  /// One sentence for each core that was idle and could not sleep: what kept it awake.
   [[nodiscard]] std::vector<std::string> sleepless_cores();
 
   /// Makes a pool in the engine's memory. The engine owns it and drops it after its devices: a

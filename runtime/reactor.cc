@@ -20,6 +20,9 @@ namespace {
 // Half of a shorter sleep would be waking up.
 constexpr nanoseconds worth_a_sleep = 2 * waking_takes;
 
+// What keeps an idle core awake for longer than this is named: it may do so for ever.
+constexpr nanoseconds worth_naming{100'000'000};
+
 std::uint32_t poll_nothing(void*) noexcept {
   return 0;
 }
@@ -290,6 +293,7 @@ void reactor::climb() noexcept {
   if (options_.poll == poll_mode::adaptive) {
     const bool worked = std::exchange(worked_turns_, stats_.busy_turns) != stats_.busy_turns;
     rung_ = ladder_.next(worked, now_);
+    idle_since_ = worked ? now_ : idle_since_;
   }
 }
 
@@ -314,13 +318,15 @@ void reactor::rest() noexcept {
 void reactor::fall_asleep() noexcept {
   const current_scope scope{*this};
   asleep_.store(true, std::memory_order_relaxed);
+  // pairs with `wake`: what a source reads to decide how to be armed is new, or we are woken
+  std::atomic_thread_fence(std::memory_order_seq_cst);
   bool possible = arm_sources();
   if (possible) {
     // pairs with `wake`, and with peers that look whether they are to tell us
     std::atomic_thread_fence(std::memory_order_seq_cst);
     busy_ = poll_sources();
-    possible = busy_ || !inlet_.maybe_empty() || !ready_.empty() || !next_turn_.empty() ||
-               marked_ != nullptr || doze();
+    possible = busy_ || stop_.load(std::memory_order_relaxed) || !inlet_.maybe_empty() ||
+               !ready_.empty() || !next_turn_.empty() || marked_ != nullptr || doze();
   }
   if (!possible) {
     ladder_.refused(now_);
@@ -333,19 +339,21 @@ void reactor::fall_asleep() noexcept {
 
 bool reactor::arm_sources() noexcept {
   for (const source& each : std::span{sources_}.first(source_count_)) {
-    if (each.arm == nullptr) {
-      stats_.kept_awake_by = each.name;
-      return false;
-    }
-    if (!each.arm(each.context)) {
+    ++armed_count_;
+    if (each.arm == nullptr || !each.arm(each.context)) {
+      if (now_ - idle_since_ > worth_naming) {
+        stats_.kept_awake_by = each.name;
+      }
       return false;
     }
   }
   return true;
 }
 
+/// The one that refused, too: it may be armed in part.
 void reactor::disarm_sources() noexcept {
-  for (const source& each : std::span{sources_}.first(source_count_)) {
+  const std::size_t count = std::min(std::exchange(armed_count_, 0), source_count_);
+  for (const source& each : std::span{sources_}.first(count)) {
     if (each.disarm != nullptr) {
       each.disarm(each.context);
     }
@@ -363,6 +371,7 @@ bool reactor::doze() noexcept {
     ++stats_.sleeps;
     look(until);
     ladder_.slept(now_ - began);
+    idle_since_ = now_;
   }
   if (watched_fds_ != 0) {
     set_timer(fds_, now_ + options_.service_period);

@@ -88,7 +88,7 @@ struct reactor_stats {
   nanoseconds longest_turn{0};
   const char* longest_turn_by = "";  // the name of a task or source, or "several tasks"
   std::uint64_t sleeps = 0;
-  const char* kept_awake_by = "";  // a source that can never be armed, when a core was to sleep
+  const char* kept_awake_by = "";  // the source that would not be armed while the core was idle
 };
 
 /// One core's loop. A turn polls all sources, fires timers, resumes ready tasks within a budget and
@@ -233,6 +233,7 @@ class reactor final {
 
   // What every turn touches comes first.
   std::size_t source_count_ = 0;
+  std::size_t armed_count_ = 0;
   std::array<poll_call, sources_max> polls_{};
   ready_queue ready_;
   ready_queue next_turn_;
@@ -276,6 +277,7 @@ class reactor final {
   idle_ladder ladder_;
   nap_kind nap_ = find_nap(this_cpuid);
   std::uint64_t worked_turns_ = 0;  // `busy_turns` when the ladder was asked last
+  instant idle_since_ = now_;
   std::atomic<bool> asleep_{false};
   mpmc_ring<call> inlet_{posts_max};  // what other threads posted
 };

@@ -154,6 +154,13 @@ TEST_F(ReactorSleepTest, APostThatComesWhileSourcesAreArmedIsNotSleptOver) {
   EXPECT_TRUE(called);
 }
 
+TEST_F(ReactorSleepTest, WhoIsToldToStopDoesNotSleepFirst) {
+  idle();
+  device.when_armed = [this] { core.loop.request_stop(); };
+  EXPECT_FALSE(turn_after(100us));
+  EXPECT_EQ(sleeps(), 0U);
+}
+
 TEST_F(ReactorSleepTest, ADescriptorThatWasReadableBeforeEndsTheSleepAtOnce) {
   const unique_fd bell{eventfd(0, EFD_NONBLOCK)};
   service listening{[](void* fd, instant) noexcept {
@@ -190,8 +197,9 @@ TEST_F(ReactorSleepTest, ASourceThatCanNeverBeArmedIsNamed) {
   source sleepless{[](void*) noexcept { return 0U; }, &alarm, "sleepless"};
   core.loop.add_source(sleepless);
   idle();
-  EXPECT_STREQ(core.loop.stats().kept_awake_by, "");
   EXPECT_FALSE(turn_after(100us));
+  EXPECT_STREQ(core.loop.stats().kept_awake_by, "") << "it may have been a moment's";
+  EXPECT_FALSE(turn_after(100ms));
   EXPECT_EQ(sleeps(), 0U);
   EXPECT_STREQ(core.loop.stats().kept_awake_by, "sleepless");
   core.loop.remove_source(&alarm);
