@@ -67,17 +67,17 @@ outcome<std::unique_ptr<block_queue>> controller::make_queue(std::uint32_t depth
 
 result<ticket> controller::map(const region& memory) noexcept {
   const transport_guard::turn held{data_.guard};
-  return data_.domain.map(memory);
+  return held ? data_.domain.map(memory) : fail(errc::queue_full);
 }
 
 result<ticket> controller::unmap(const region& memory) noexcept {
   const transport_guard::turn held{data_.guard};
-  return data_.domain.unmap(memory);
+  return held ? data_.domain.unmap(memory) : fail(errc::queue_full);
 }
 
 std::optional<result<>> controller::take(ticket which) noexcept {
   const transport_guard::turn held{data_.guard};
-  const auto reply = data_.domain.take(which);
+  const auto reply = held ? data_.domain.take(which) : std::nullopt;
   if (!reply) {
     return std::nullopt;
   }
@@ -170,6 +170,9 @@ std::optional<result<admin_answer>> controller::take_answer() noexcept {
 
 instant controller::advance(instant now) noexcept {
   const transport_guard::turn held{data_.guard};
+  if (!held) {
+    return now;
+  }
   transport_->advance(now);
   if (transport_->state() == vfio::transport_state::gone && watch_at_ != never) {
     fail_with(transport_->reason(), now);

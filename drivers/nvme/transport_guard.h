@@ -2,12 +2,10 @@
 
 #include <atomic>
 
-#include "drivers/mmio.h"
-
 namespace runnel::nvme {
 
 /// Keeps apart the core that looks after a controller and those that ring its doorbells by message.
-/// Held for one call of the transport, so whoever must have it spins.
+/// Nobody waits for it: who finds it taken tries again at its next poll, or its next advance.
 /// @context any core of the controller
 class transport_guard {
  public:
@@ -15,23 +13,23 @@ class transport_guard {
   [[nodiscard]] bool try_enter() noexcept {
     return !taken_.test_and_set(std::memory_order_acquire);  // pairs with `leave`
   }
-  void enter() noexcept {
-    while (!try_enter()) {
-      cpu_pause();
-    }
-  }
   void leave() noexcept { taken_.clear(std::memory_order_release); }  // pairs with `try_enter`
 
-  /// Has it as long as it lives.
+  /// Has it as long as it lives, if it is true.
   class turn {
    public:
-    explicit turn(transport_guard& of) noexcept : guard_{of} { guard_.enter(); }
+    explicit turn(transport_guard& of) noexcept : guard_{of.try_enter() ? &of : nullptr} {}
     turn(const turn&) = delete;
     turn& operator=(const turn&) = delete;
-    ~turn() { guard_.leave(); }
+    ~turn() {
+      if (guard_ != nullptr) {
+        guard_->leave();
+      }
+    }
+    explicit operator bool() const noexcept { return guard_ != nullptr; }
 
    private:
-    transport_guard& guard_;
+    transport_guard* guard_;
   };
 
  private:
