@@ -16,12 +16,21 @@ bool completion_queue::interrupt_due(std::uint64_t& wrong) noexcept {
   if (head == state_->tail) {
     untold_ = 0;  // it has read everything without being told
     told_ = head;
+    patience_ = patient_turns;
     return false;
   }
   if (head != told_ && head != seen_) {
     seen_ = head;
+    patience_ = patient_turns;
     return false;
   }
+  if (until_trial_ == 0 && --patience_ != 0) {
+    return false;
+  }
+  if (until_trial_-- == 0) {
+    until_trial_ = trial_period;  // it has not read by itself
+  }
+  patience_ = patient_turns;
   untold_ = 0;
   told_ = state_->tail;
   seen_ = head;

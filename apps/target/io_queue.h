@@ -101,6 +101,8 @@ class alignas(cache_line_bytes) completion_queue {
     untold_ = 0;
     told_ = state_->tail;
     seen_ = state_->head;
+    patience_ = patient_turns;
+    until_trial_ = trial_period;
   }
   void clear_doorbell() noexcept {
     head_doorbell_.clear();
@@ -157,8 +159,9 @@ class alignas(cache_line_bytes) completion_queue {
     ++untold_;
   }
 
-  /// Whether to interrupt the host now. At once when it has read all that it was told of; while it
-  /// is reading, only when it has stopped short of the tail since the last call.
+  /// Whether to interrupt the host now; called every turn. Who polls reads by itself within a few
+  /// turns, and is not interrupted as long as it does. Others are told at once, and when they stop
+  /// reading short of the tail; whether they poll by now is tried at times.
   [[nodiscard]] bool interrupt_due(std::uint64_t& wrong) noexcept;
   /// Whether the host has something to read here, for an interrupt that is a level.
   [[nodiscard]] bool unread(std::uint64_t& wrong) noexcept;
@@ -184,6 +187,11 @@ class alignas(cache_line_bytes) completion_queue {
   std::uint32_t untold_ = 0;  // posted since the last interrupt; the tail may be back where it was
   std::uint16_t told_ = 0;    // tail at the last interrupt
   std::uint16_t seen_ = 0;    // head when an interrupt was last considered
+  // A poller needs less than one microsecond, and a turn without work lasts about 50 ns.
+  static constexpr std::uint8_t patient_turns = 64;
+  static constexpr std::uint8_t trial_period = 255;  // in interrupts
+  std::uint8_t patience_ = patient_turns;            // turns left
+  std::uint8_t until_trial_ = trial_period;          // 0: the host is taken for one that polls
 };
 
 /// Where commands come from.
@@ -205,11 +213,11 @@ class alignas(cache_line_bytes) submission_queue {
   }
   /// The host need not ring, see `doorbell`.
   void keep_quiet() noexcept { tail_doorbell_.keep_quiet(state_->entries, state_->head); }
-  /// The host rings for its next entry, and where entries wait for room in the completion queue
-  /// also when it has made some; until `renew`.
+  /// The host rings for its next entry, and where there is no room for its answer also when it has
+  /// made some; until `renew`.
   void ask_to_be_rung(std::uint64_t& wrong) noexcept {
     tail_doorbell_.ask(state_->head);
-    if (waiting(wrong) != 0) {
+    if (answers_->room(1, wrong) == 0) {
       answers_->ask_to_be_rung();
     }
   }

@@ -281,6 +281,45 @@ TEST(CompletionQueue, AWholeLapWithinOneTurnIsStillTold) {
   EXPECT_FALSE(queue.interrupt_due(wrong));
 }
 
+/// Posts one entry. @return after how many turns the host is interrupted, 0: not within 200
+unsigned turns_to_interrupt(completion_queue& queue, std::uint64_t& wrong) {
+  queue.post({});
+  for (unsigned turn = 1; turn <= 200; ++turn) {
+    if (queue.interrupt_due(wrong)) {
+      return turn;
+    }
+  }
+  return 0;
+}
+
+TEST(IoQueueInterrupts, AHostThatPollsIsFoundOutAndInterruptedNoMoreUntilItSleeps) {
+  fake::memory memory{page_bytes};
+  memory.add(fake::memory::base, page_bytes);
+  alignas(4) std::array<std::byte, 4> head{};
+  completion_queue_state state{.base = iova{fake::memory::base}, .entries = 8, .interrupts = 1};
+  completion_queue queue;
+  queue.bind(state, head.data());
+  queue.open();
+  queue.find(memory);
+  std::uint64_t wrong = 0;
+  const auto read_all = [&] { mmio_write<std::uint32_t>(head.data(), state.tail); };
+  for (unsigned i = 0; i < 255; ++i) {
+    ASSERT_EQ(turns_to_interrupt(queue, wrong), 1U) << i;
+    read_all();
+  }
+  for (unsigned i = 0; i < 1000; ++i) {  // it reads two turns later: that is polling
+    queue.post({});
+    EXPECT_FALSE(queue.interrupt_due(wrong));
+    EXPECT_FALSE(queue.interrupt_due(wrong));
+    read_all();
+    EXPECT_FALSE(queue.interrupt_due(wrong));
+    EXPECT_FALSE(queue.interrupt_open());
+  }
+  EXPECT_EQ(turns_to_interrupt(queue, wrong), 64U);  // it has gone to sleep
+  read_all();
+  EXPECT_EQ(turns_to_interrupt(queue, wrong), 1U);
+}
+
 TEST_P(IoQueue, AWrongHeadDoorbellDoesNotFreeEntries) {
   for (std::uint16_t i = 0; i < 60; ++i) {
     host.submit(queue, machine::io(io_opcode::read, i, 1, machine::data));
