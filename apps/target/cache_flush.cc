@@ -20,6 +20,7 @@ bool cache_flush::advance() noexcept {
     } else if (stages_[i] == stage::in_flight) {
       stages_[i] = poll(*paths_[i].queue);
     }
+    paths_[i].flushing = stages_[i] == stage::in_flight;
   }
   return done();
 }

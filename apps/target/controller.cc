@@ -108,7 +108,10 @@ void controller::write_register(std::size_t offset, std::span<const std::byte> i
   registers_.write(offset, in);
   configure(before);
   const overlap rings = find_overlap(offset, in.size(), register_bytes, ports_.doorbells.size());
-  write_doorbells(ports_.doorbells, rings.in_range, in.subspan(rings.in_access, rings.bytes));
+  if (rings.bytes != 0) {
+    write_doorbells(ports_.doorbells, rings.in_range, in.subspan(rings.in_access, rings.bytes));
+    crew_.wake();
+  }
 }
 
 /// Acts on the bits of CC that have just changed.
@@ -256,8 +259,8 @@ std::uint32_t controller::poll() noexcept {
   std::uint32_t work = crew_.own().collect();
   if (fetching_) {
     work += crew_.own().fetch();
-    work += serve_admin();
     report_wrong_doorbells();
+    work += serve_admin();
   } else if (goal_ != goal::none) {
     if (!flush_.done()) {
       flush_.advance();  // also when the host disables while it shuts down
@@ -295,22 +298,12 @@ std::uint32_t controller::attend_crew() noexcept {
 }
 
 bool controller::arm() noexcept {
-  const core_queues& mine = queues_.of_core(0);
-  const bool told_all = std::ranges::none_of(
-      mine.interrupting, [](completion_queue* queue) { return queue->interrupt_open(); });
-  if (!crew_.alone() || goal_ != goal::none || !told_all || !crew_.own().can_rest()) {
-    return false;
+  for (std::size_t core = 0; core < interrupting_cores(); ++core) {
+    if (queues_.of_core(core).interrupts_open()) {
+      return false;
+    }
   }
-  for (submission_queue* queue : mine.served) {
-    queue->ask_to_be_rung(crew_.own().counters().wrong_doorbells);
-  }
-  return true;
-}
-
-void controller::disarm() noexcept {
-  for (submission_queue* queue : queues_.of_core(0).served) {
-    queue->renew();
-  }
+  return goal_ == goal::none && !pin_unsure_ && crew_.arm();
 }
 
 void controller::report_wrong_doorbells() noexcept {
@@ -321,10 +314,13 @@ void controller::report_wrong_doorbells() noexcept {
   }
 }
 
-/// Those of the others, too, while they stand still: they may stay so.
+/// All while the others stand still: they may stay so.
+std::size_t controller::interrupting_cores() const noexcept {
+  return crew_.still() ? queues_.core_count() : 1;
+}
+
 void controller::interrupt() noexcept {
-  const std::size_t cores = crew_.still() ? queues_.core_count() : 1;
-  for (std::size_t core = 0; core < cores; ++core) {
+  for (std::size_t core = 0; core < interrupting_cores(); ++core) {
     for (completion_queue* queue : queues_.of_core(core).interrupting) {
       if (queue->interrupt_due(crew_.own().counters().wrong_doorbells)) {
         ports_.interrupts->raise(queue->state().vector);

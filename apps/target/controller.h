@@ -69,7 +69,7 @@ class controller {
   /// @return false: something is under way that nobody tells of
   [[nodiscard]] bool arm() noexcept;
   /// The host need not ring: `poll` looks by itself again.
-  void disarm() noexcept;
+  void disarm() noexcept { crew_.disarm(); }
 
   /// Takes no commands until `resume`. What is in flight ends by itself; `quiet` tells when. Both
   /// may be called again at any time.
@@ -118,6 +118,7 @@ class controller {
   void decide_fetching() noexcept;
   [[nodiscard]] std::uint32_t serve_admin() noexcept;
   void report_wrong_doorbells() noexcept;
+  [[nodiscard]] std::size_t interrupting_cores() const noexcept;
   void interrupt() noexcept;
   [[nodiscard]] std::uint32_t attend_crew() noexcept;
   [[nodiscard]] bool any_unread(std::size_t core) noexcept;

@@ -182,6 +182,7 @@ TEST(Controller, ShutdownEndsCommandsThenFlushesThenSaysSo) {
   EXPECT_EQ(host.drive.flushes, 1U);
   EXPECT_EQ(host.status() & nvme::csts_shutdown_mask, nvme::csts_shutdown_occurring);
   host.drive.may_finish = 1;
+  EXPECT_FALSE(host.paths[0].idle());
   host.poll();
   EXPECT_EQ(host.status() & nvme::csts_shutdown_mask, nvme::csts_shutdown_complete);
 

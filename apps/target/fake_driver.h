@@ -44,7 +44,8 @@ struct machine_options {
   std::uint16_t admin_entries = 16;
   std::uint32_t doorbell_stride_bytes = cache_line_bytes;
   bool shadow_doorbells = false;
-  std::size_t others = 0;  // cores that help
+  bool tells_of_doorbells = true;  // the other cores
+  std::size_t others = 0;          // cores that help
 };
 
 class machine {
@@ -69,7 +70,7 @@ class machine {
     system.add(drive, derive_identity(system.nqn, 1, "fake"));
     paths = make_paths();
     for (std::size_t i = 0; i < options.others; ++i) {
-      others.push_back(std::make_unique<io_core>(make_paths()));
+      others.push_back(std::make_unique<io_core>(make_paths(), options.tells_of_doorbells));
       borrowed_others_.push_back(others.back().get());
     }
     restart();

@@ -94,6 +94,7 @@ class disk : public block_device {
   std::uint64_t unflushed_writes = 0;
   std::uint64_t forced_writes = 0;
   std::uint64_t publications = 0;
+  std::uint64_t polls = 0;
 
   [[nodiscard]] std::byte* content(std::uint64_t block) noexcept {
     return content_.data() + block * info_.block_bytes;
@@ -124,9 +125,11 @@ class disk : public block_device {
       }
     }
     std::size_t poll(std::span<block_completion> out) noexcept override {
+      ++owner_.polls;
       return owner_.finish(*this, out);
     }
     void flush() noexcept override { ++owner_.publications; }
+    [[nodiscard]] bool arm() noexcept override { return owner_.waiting() == 0; }
     [[nodiscard]] std::uint32_t depth() const noexcept override { return depth_; }
 
    private:

@@ -11,6 +11,26 @@ io_core::~io_core() {
   CHECK(!path_);
 }
 
+void io_core::attach(reactor& here, reactor& home) noexcept {
+  here_ = &here;
+  home_ = &home;
+  here.add_source({.poll = [](void* self) noexcept { return static_cast<io_core*>(self)->poll(); },
+                   .context = this,
+                   .name = "nvme queues",
+                   .arm = [](void* self) noexcept { return static_cast<io_core*>(self)->arm(); },
+                   .disarm = [](void* self) noexcept { static_cast<io_core*>(self)->disarm(); }});
+  watch_.attach(here);
+}
+
+void io_core::detach() noexcept {
+  if (here_ == nullptr) {
+    return;
+  }
+  here_->remove_source(this);
+  watch_.detach();
+  here_ = home_ = nullptr;
+}
+
 /// Who is asked serves once more before it stands still, so that being asked over and over, which
 /// whoever waits for commands does, keeps no queue from going on.
 std::uint32_t io_core::poll() noexcept {
@@ -19,12 +39,38 @@ std::uint32_t io_core::poll() noexcept {
       return serve();
     case stage::asked:
       static_cast<void>(serve());
+      keep_quiet();
       stage_.store(stage::still, std::memory_order_release);  // pairs with `stands_still`
       return 1;
     case stage::still:
       break;
   }
   return 0;
+}
+
+bool io_core::arm() noexcept {
+  switch (stage_.load(std::memory_order_acquire)) {  // pairs with `let_go`
+    case stage::going:
+      is_armed_ = tells_of_doorbells_ && !queues_->interrupts_open() && path_->arm();
+      return is_armed_ && watch_.arm();
+    case stage::asked:
+      return false;
+    case stage::still:
+      break;
+  }
+  return true;
+}
+
+void io_core::disarm() noexcept {
+  watch_.disarm();
+  keep_quiet();
+}
+
+/// Not any more once it stands still: then its queues are the other core's.
+void io_core::keep_quiet() noexcept {
+  if (std::exchange(is_armed_, false)) {
+    path_->disarm();
+  }
 }
 
 std::uint32_t io_core::serve() noexcept {
@@ -36,9 +82,18 @@ std::uint32_t io_core::serve() noexcept {
   const std::uint64_t wrong = path_->counters().wrong_doorbells;
   if (wrong != wrong_told_) [[unlikely]] {
     wrong_told_ = wrong;
-    wrong_doorbells_.store(wrong, std::memory_order_relaxed);
+    wrong_doorbells_.store(wrong, std::memory_order_seq_cst);
+    wake_home();
   }
   return work;
+}
+
+/// What was stored before is seen by its last look before a sleep, or it is woken: the store is of
+/// the same order as what `reactor::wake` looks at.
+void io_core::wake_home() noexcept {
+  if (home_ != nullptr) {
+    home_->wake();
+  }
 }
 
 /// The host's descriptors belong to the other core, which does the rest.
@@ -53,7 +108,8 @@ void io_core::interrupt() noexcept {
     }
   }
   if (any) {
-    interrupts_.store(true, std::memory_order_release);  // pairs with `take_interrupts`
+    interrupts_.store(true, std::memory_order_seq_cst);  // pairs with `take_interrupts`
+    wake_home();
   }
 }
 
@@ -73,16 +129,30 @@ bool io_core::take_interrupts(interrupt_sink& to) noexcept {
   return true;
 }
 
+void io_core::wake() noexcept {
+  // pairs with the fence of a reactor that falls asleep: it sees what was stored before, or we see
+  // that it sleeps
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (here_ != nullptr) {
+    here_->wake();
+  }
+}
+
+void io_core::go(stage to) noexcept {
+  stage_.store(to, std::memory_order_release);  // pairs with `poll`
+  wake();
+}
+
+/// It may not have seen yet that it was let go.
 void io_core::ask() noexcept {
   CHECK(path_.has_value());
-  stage_.store(stage::asked, std::memory_order_release);  // pairs with `poll`: it may not have seen
-                                                          // that it was let go
+  go(stage::asked);
 }
 
 void io_core::let_go(bool fetching) noexcept {
   CHECK(stands_still() && path_.has_value());
   fetching_ = fetching;
-  stage_.store(stage::going, std::memory_order_release);  // pairs with `poll`
+  go(stage::going);
 }
 
 void io_core::move_in(io_parts parts, const io_limits& limits) {

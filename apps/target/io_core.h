@@ -9,11 +9,13 @@
 #include <vector>
 
 #include "apps/target/controller_state.h"
+#include "apps/target/device_watch.h"
 #include "apps/target/interrupt_lines.h"
 #include "apps/target/io_path.h"
 #include "apps/target/io_shared.h"
 #include "apps/target/queue_table.h"
 #include "mempool/base/bits.h"
+#include "runtime/reactor.h"
 
 namespace runnel::target {
 
@@ -26,17 +28,30 @@ namespace runnel::target {
 /// nobody asks is one load a turn of a line that nobody writes.
 class io_core {
  public:
-  /// @param paths  towards the namespaces, for this core alone
-  explicit io_core(std::vector<namespace_path> paths) : paths_{std::move(paths)} {}
+  /// @param paths             towards the namespaces, for this core alone
+  /// @param tells_of_doorbells  the controller calls `wake` when one is rung
+  explicit io_core(std::vector<namespace_path> paths, bool tells_of_doorbells = true)
+      : paths_{std::move(paths)}, watch_{paths_}, tells_of_doorbells_{tells_of_doorbells} {}
   io_core(const io_core&) = delete;
   io_core& operator=(const io_core&) = delete;
   ~io_core();  // no controller, and polled no more
 
-  /// One turn. @return how much was found to do @context this core
+  // This core.
+
+  /// It is polled by `here` from now on. @param home  the controller's @context the port is not
+  /// attached
+  void attach(reactor& here, reactor& home) noexcept;
+  void detach() noexcept;
+  /// One turn. @return how much was found to do
   std::uint32_t poll() noexcept;
+  /// See `source`.
+  [[nodiscard]] bool arm() noexcept;
+  void disarm() noexcept;
 
   // From here on: the controller's core.
 
+  /// There may be something to do.
+  void wake() noexcept;
   /// Asks it to stand still. @pre it was let go
   void ask() noexcept;
   /// Whether it does. What it did before is visible then.
@@ -73,12 +88,20 @@ class io_core {
   enum class stage : std::uint8_t { going, asked, still };
   std::uint32_t serve() noexcept;
   void interrupt() noexcept;
+  void go(stage to) noexcept;
+  void keep_quiet() noexcept;
+  void wake_home() noexcept;
 
   // Written when the controller's core wants something.
   alignas(cache_line_bytes) std::atomic<stage> stage_{stage::still};
 
   // This core's; the other's while it stands still.
   alignas(cache_line_bytes) std::vector<namespace_path> paths_;
+  device_watch watch_;
+  const bool tells_of_doorbells_;
+  reactor* here_ = nullptr;  // where it is attached; both do not change meanwhile
+  reactor* home_ = nullptr;
+  bool is_armed_ = false;  // the path is
   std::optional<io_path> path_;
   const core_queues* queues_ = nullptr;
   bool fetching_ = false;

@@ -95,6 +95,12 @@ void io_crew::set_write_through(bool on) noexcept {
   }
 }
 
+void io_crew::wake() noexcept {
+  for (io_core* const core : others_) {
+    core->wake();
+  }
+}
+
 bool io_crew::take_interrupts(interrupt_sink& to) noexcept {
   bool any = false;
   for (io_core* const core : others_) {

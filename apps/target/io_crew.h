@@ -50,6 +50,13 @@ class io_crew {
   /// @pre still()
   void set_write_through(bool on) noexcept;
 
+  /// Before the controller's core sleeps; the others go on or sleep by themselves. False: they owe
+  /// an answer, or see `io_path`.
+  [[nodiscard]] bool arm() noexcept { return !asked_ && own_.arm(); }
+  void disarm() noexcept { own_.disarm(); }
+  /// A doorbell was rung: who serves its queue may sleep.
+  void wake() noexcept;
+
   /// Passes the others' interrupts on. @return whether there were any
   bool take_interrupts(interrupt_sink& to) noexcept;
   [[nodiscard]] std::uint64_t wrong_doorbells() const noexcept;

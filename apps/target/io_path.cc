@@ -234,36 +234,55 @@ void io_path::account(const block_request& request, const namespace_path& path) 
 std::uint32_t io_path::collect() noexcept {
   std::uint32_t answered = 0;
   for (namespace_path& path : paths_) {
-    if (path.in_flight == 0 && path.jobs == 0) {  // a job may wait for room, which polling makes
-      continue;
+    if (path.in_flight != 0 || path.jobs != 0) {  // a job may wait for room, which polling makes
+      answered += collect_from(path);
     }
-    const std::size_t count = path.queue->poll(finished_);
-    for (const block_completion& completion : std::span{finished_}.first(count)) {
-      if ((completion.tag & command_tag::of_job) != 0) [[unlikely]] {
-        jobs_.request_ended(static_cast<std::uint32_t>(completion.tag), completion.status);
-        continue;
-      }
-      const command_tag tag = command_tag::unpack(completion.tag);
-      submission_queue& queue = queues_.submission(tag.queue);
-      queue.ended();
-      queue.answers().keep_promise();
-      queue.answer(tag.command_id, code_of(completion.status));
-      --epochs_.in_flight[tag.epoch];
-      if (completion.status != block_status::success) {
-        note({.queue = tag.queue,
-              .command_id = tag.command_id,
-              .status = code_of(completion.status),
-              .nsid = static_cast<std::uint32_t>(&path - paths_.data()) + 1});
-      }
-    }
-    path.in_flight -= static_cast<std::uint32_t>(count);
-    answered += static_cast<std::uint32_t>(count);
   }
   if (jobs_.any()) [[unlikely]] {
     answered += jobs_.advance();
     publish();
   }
   return answered;
+}
+
+inline std::uint32_t io_path::collect_from(namespace_path& path) noexcept {
+  const std::size_t count = path.queue->poll(finished_);
+  for (const block_completion& completion : std::span{finished_}.first(count)) {
+    if ((completion.tag & command_tag::of_job) != 0) [[unlikely]] {
+      jobs_.request_ended(static_cast<std::uint32_t>(completion.tag), completion.status);
+      continue;
+    }
+    const command_tag tag = command_tag::unpack(completion.tag);
+    submission_queue& queue = queues_.submission(tag.queue);
+    queue.ended();
+    queue.answers().keep_promise();
+    queue.answer(tag.command_id, code_of(completion.status));
+    --epochs_.in_flight[tag.epoch];
+    if (completion.status != block_status::success) {
+      note({.queue = tag.queue,
+            .command_id = tag.command_id,
+            .status = code_of(completion.status),
+            .nsid = static_cast<std::uint32_t>(&path - paths_.data()) + 1});
+    }
+  }
+  path.in_flight -= static_cast<std::uint32_t>(count);
+  return static_cast<std::uint32_t>(count);
+}
+
+bool io_path::arm() noexcept {
+  if (jobs_.any()) {
+    return false;
+  }
+  for (submission_queue* queue : mine_.served) {
+    queue->ask_to_be_rung(counters_.wrong_doorbells);
+  }
+  return true;
+}
+
+void io_path::disarm() noexcept {
+  for (submission_queue* queue : mine_.served) {
+    queue->renew();
+  }
 }
 
 [[gnu::cold]] void io_path::note(const failed_command& failed) noexcept {

@@ -52,9 +52,10 @@ class io_path {
   /// Answers what the devices have finished. @return answers
   std::uint32_t collect() noexcept;
 
-  /// Whether commands go on without being polled for: what their devices finish is told by the
-  /// devices, but of those that are jobs nothing tells.
-  [[nodiscard]] bool can_rest() const noexcept { return !jobs_.any(); }
+  /// Before the core sleeps: hosts ring for what they submit next. What devices finish they tell
+  /// themselves, but nothing tells of jobs; then it is false.
+  [[nodiscard]] bool arm() noexcept;
+  void disarm() noexcept;
 
   void set_write_through(bool on) noexcept { limits_.write_through = on; }
 
@@ -93,6 +94,7 @@ class io_path {
   [[nodiscard]] std::uint32_t answer(submission_queue& queue, const run& work) noexcept;
   void account(const block_request& request, const namespace_path& path) noexcept;
   void note(const failed_command& failed) noexcept;
+  std::uint32_t collect_from(namespace_path& path) noexcept;
   void publish() noexcept;
 
   queue_table& queues_;

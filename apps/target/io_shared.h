@@ -27,7 +27,11 @@ struct alignas(cache_line_bytes) namespace_path {
   bool held = false;              // nothing is started: a fused pair wants it for itself
   bool deallocated_is_zero = false;
   std::uint32_t jobs = 0;                  // that work on it
+  bool flushing = false;                   // for the controller itself, see `cache_flush`
   std::atomic<bool>* pair_gate = nullptr;  // of the namespace: one pair at a time over all paths
+
+  /// It has nothing to wait for.
+  [[nodiscard]] bool idle() const noexcept { return in_flight == 0 && jobs == 0 && !flushing; }
 };
 
 struct io_counters {

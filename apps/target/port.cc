@@ -27,10 +27,11 @@ std::vector<block_device*> devices_with_dma(const subsystem& system) {
   return devices;
 }
 
-std::vector<std::unique_ptr<io_core>> make_others(core_paths& paths) {
+std::vector<std::unique_ptr<io_core>> make_others(core_paths& paths, doorbell_mode doorbells) {
   std::vector<std::unique_ptr<io_core>> others;
   for (auto& each : std::span{paths}.subspan(1)) {
-    others.push_back(std::make_unique<io_core>(std::move(each)));
+    others.push_back(
+        std::make_unique<io_core>(std::move(each), doorbells != doorbell_mode::mapped));
   }
   return others;
 }
@@ -68,7 +69,8 @@ port::port(vfio_user::listener socket, const subsystem& system, core_paths paths
     : socket_{std::move(socket)},
       options_{std::move(options)},
       paths_{std::move(paths.front())},
-      others_{make_others(paths)},
+      others_{make_others(paths, options_.doorbells)},
+      watch_{paths_},
       endpoint_{
           system, paths_, devices_with_dma(system),
           endpoint_options{
@@ -78,11 +80,7 @@ port::port(vfio_user::listener socket, const subsystem& system, core_paths paths
               .others = borrow(others_),
               .on_trouble = [this](const failure& why) { tell(port_event::kind::trouble, &why); }}},
       listening_{[](void* self, instant) noexcept { return static_cast<port*>(self)->accept(); },
-                 this, socket_.event_fd(), "listener"} {
-  for (const namespace_path& path : paths_) {
-    wakes_.emplace_back(*path.queue);
-  }
-}
+                 this, socket_.event_fd(), "listener"} {}
 
 port::~port() {
   CHECK(core_ == nullptr);
@@ -120,9 +118,7 @@ result<> port::attach(reactor& core) {
                    .name = "nvme controller",
                    .arm = [](void* self) noexcept { return static_cast<port*>(self)->arm(); },
                    .disarm = [](void* self) noexcept { static_cast<port*>(self)->disarm(); }});
-  for (io::queue_wake& wake : wakes_) {
-    wake.attach(core);
-  }
+  watch_.attach(core);
   return {};
 }
 
@@ -135,9 +131,7 @@ void port::detach() noexcept {
     core_->remove_service(*client_);
   }
   core_->remove_source(this);
-  for (io::queue_wake& wake : wakes_) {
-    wake.detach();
-  }
+  watch_.detach();
   core_ = nullptr;
 }
 
@@ -177,13 +171,11 @@ std::uint32_t port::poll() noexcept {
 }
 
 bool port::arm() noexcept {
-  const bool devices_tell =
-      std::ranges::all_of(wakes_, [](io::queue_wake& wake) { return wake.arm(); });
-  return devices_tell && server_->state() != vfio_user::server_state::closing && endpoint_.arm();
+  return server_->state() != vfio_user::server_state::closing && endpoint_.arm() && watch_.arm();
 }
 
 void port::disarm() noexcept {
-  std::ranges::for_each(wakes_, [](io::queue_wake& wake) { wake.disarm(); });
+  watch_.disarm();
   endpoint_.disarm();
 }
 

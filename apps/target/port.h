@@ -1,13 +1,13 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "apps/target/device_watch.h"
 #include "apps/target/io_core.h"
 #include "apps/target/io_path.h"
 #include "apps/target/subsystem.h"
@@ -16,7 +16,6 @@
 #include "drivers/vfio_user/server.h"
 #include "mempool/base/error.h"
 #include "mempool/base/unique_fd.h"
-#include "runtime/io/queue_wake.h"
 #include "runtime/reactor.h"
 
 namespace runnel::target {
@@ -98,7 +97,7 @@ class port {
   port_options options_;
   std::vector<namespace_path> paths_;
   std::vector<std::unique_ptr<io_core>> others_;
-  std::deque<io::queue_wake> wakes_;  // of the paths
+  device_watch watch_;
   vfio_user_endpoint endpoint_;
   std::unique_ptr<vfio_user::server> server_;
   reactor* core_ = nullptr;

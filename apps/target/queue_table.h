@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -36,6 +37,11 @@ struct queue_request {
 struct core_queues {
   std::vector<submission_queue*> served;        // I/O submission queues; room for all
   std::vector<completion_queue*> interrupting;  // completion queues that interrupt; the same
+
+  /// Whether a host is to be interrupted, see `completion_queue`.
+  [[nodiscard]] bool interrupts_open() const noexcept {
+    return std::ranges::any_of(interrupting, &completion_queue::interrupt_open);
+  }
 };
 
 /// The queues of one controller, 0 being the admin pair. What they are is in the state; here is

@@ -215,11 +215,10 @@ result<> target::attach() {
 }
 
 void target::lend_cores(port& to, std::size_t port_index) {
-  const auto poll = [](void* share) noexcept { return static_cast<io_core*>(share)->poll(); };
   for (std::size_t which = 1; which < host_.core_count(); ++which) {
     const std::size_t core = core_of(port_index, which);
     host_.call(core, [&] {
-      host_.core(core).add_source({poll, to.others()[which - 1].get(), "nvme queues"});
+      to.others()[which - 1]->attach(host_.core(core), host_.core(core_of(port_index)));
     });
   }
 }
@@ -227,7 +226,7 @@ void target::lend_cores(port& to, std::size_t port_index) {
 void target::take_cores_back(port& from, std::size_t port_index) {
   for (std::size_t which = 1; which < host_.core_count(); ++which) {
     const std::size_t core = core_of(port_index, which);
-    host_.call(core, [&] { host_.core(core).remove_source(from.others()[which - 1].get()); });
+    host_.call(core, [&] { from.others()[which - 1]->detach(); });
   }
 }
 
