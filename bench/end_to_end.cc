@@ -7,10 +7,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
-#include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <fstream>
 #include <string>
 #include <string_view>
@@ -18,15 +15,15 @@
 #include <vector>
 
 #include "apps/floor/floor.h"
-#include "apps/process/child_process.h"
 #include "bench/cold_copy.h"
+#include "bench/programs.h"
+#include "bench/samples.h"
 #include "runtime/cores.h"
 
 namespace runnel::bench {
 namespace {
 
 using nlohmann::ordered_json;
-using process::child_process;
 
 struct settings {
   std::string runnel;
@@ -70,22 +67,6 @@ struct sample {
   double cycles_per_io = 0;
 };
 
-double median_of(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
-/// Median absolute deviation: how far a typical round is from the median.
-double spread_of(const std::vector<double>& values) {
-  const double middle = median_of(values);
-  std::vector<double> distances;
-  for (const double value : values) {
-    distances.push_back(std::abs(value - middle));
-  }
-  return median_of(distances);
-}
-
 template <class Field>
 std::vector<double> column(const std::vector<sample>& samples, Field field) {
   std::vector<double> values;
@@ -93,47 +74,6 @@ std::vector<double> column(const std::vector<sample>& samples, Field field) {
     values.push_back(field(one));
   }
   return values;
-}
-
-[[noreturn]] void give_up(const failure& what) {
-  fmt::print(stderr, "end_to_end: {}\n", what.message());
-  std::exit(1);
-}
-
-/// A target that serves `space` on `socket` until it is destroyed.
-child_process start_target(const settings& asked, const std::string& socket, const char* space) {
-  auto target = child_process::start({asked.runnel, "target", "--poll", "busy", "--listen",
-                                      "vfio-user:" + socket, "--namespace", space});
-  if (!target) {
-    give_up(target.error());
-  }
-  if (auto ready = target->wait_for_line("ready ", std::chrono::seconds{20}); !ready) {
-    give_up(ready.error());
-  }
-  return std::move(*target);
-}
-
-ordered_json run_perf(const settings& asked, const std::string& socket,
-                      const std::vector<std::string>& words) {
-  std::vector<std::string> line{asked.runnel, "perf", "vfio-user:" + socket, "--json"};
-  line.insert(line.end(), words.begin(), words.end());
-  auto perf = child_process::start(line);
-  if (!perf) {
-    give_up(perf.error());
-  }
-  std::string output;
-  const auto status = perf->finish(output, std::chrono::minutes{2});
-  if (!status) {
-    give_up(status.error());
-  }
-  ordered_json parsed = ordered_json::parse(output, nullptr, false);
-  if (*status != 0 || parsed.is_discarded()) {
-    give_up({.what = {errc::bad_status, static_cast<std::uint32_t>(*status)},
-             .operation = "run",
-             .object = "runnel perf",
-             .hint = {}});
-  }
-  return parsed;
 }
 
 double copy_of(const claim& row, unsigned core) {
@@ -158,20 +98,19 @@ sample measure_floor(const settings& asked, const claim& row,
 
 std::vector<sample> measure(const settings& asked, const claim& row,
                             const std::pair<unsigned, unsigned>& cores) {
-  const std::string socket = fmt::format("/tmp/runnel-bench-{}.sock", getpid());
-  const child_process target = start_target(asked, socket, row.space);
+  const running_target target{asked.runnel, {"--poll", "busy", "--namespace", row.space}};
   if (row.is_memory()) {  // touch every page before reading
     run_perf(
-        asked, socket,
+        asked.runnel, target,
         {"--rw", "write", "--block-size", "128k", "--depth", "32", "--time", "1", "--warmup", "0"});
   }
   std::vector<sample> samples;
   for (unsigned round = 0; round < asked.rounds; ++round) {
-    target.halt();  // it would poll on a core that the floor needs
+    target.program().halt();  // it would poll on a core that the floor needs
     sample now = measure_floor(asked, row, cores);
-    target.go_on();
+    target.program().go_on();
     const ordered_json perf =
-        run_perf(asked, socket,
+        run_perf(asked.runnel, target,
                  {"--rw", row.rw, "--depth", std::to_string(row.depth), "--time",
                   fmt::format("{}", asked.seconds), "--warmup", "0.1"});
     now.iops = perf["iops"].get<double>();

@@ -35,6 +35,9 @@ class child_process {
   [[nodiscard]] outcome<std::string> wait_for_line(const std::string& prefix,
                                                    std::chrono::milliseconds deadline);
 
+  /// For /proc; it stays this program's until the end has been waited for.
+  [[nodiscard]] pid_t id() const noexcept { return pid_; }
+
   /// Halts the program where it is, or lets it go on: SIGSTOP and SIGCONT.
   void halt() const noexcept;
   void go_on() const noexcept;
