@@ -17,7 +17,8 @@ outcome<std::unique_ptr<buffer_pool>> buffer_pool::create(window& memory,
   CHECK(std::has_single_bit(options.alignment));
   const std::size_t stride = align_up(options.buffer_bytes, options.alignment);
   const auto bytes = checked_mul<std::size_t>(stride, options.count);
-  const auto storage = bytes ? memory.allocate(*bytes, options.alignment) : fail(errc::no_memory);
+  const auto storage =
+      bytes ? memory.allocate(*bytes, options.alignment, options.near) : fail(errc::no_memory);
   if (!storage) {
     return fail(storage.error(), "create a pool of",
                 std::to_string(options.count) + " buffers of " +

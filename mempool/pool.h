@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "mempool/base/bits.h"
@@ -18,7 +19,8 @@ namespace runnel {
 struct pool_options {
   std::size_t buffer_bytes = 4096;
   std::uint32_t count = 256;
-  std::size_t alignment = 4096;  // power of two; buffers are spaced by a multiple of it
+  std::size_t alignment = 4096;     // power of two; buffers are spaced by a multiple of it
+  std::optional<numa_node> near{};  // where its user runs
 };
 
 /// Buffers of one size for one thread, last in first out so that the next one is warm in cache. It

@@ -37,7 +37,7 @@ result<> populate(std::span<std::byte> memory) noexcept {
 
 outcome<private_memory> private_memory::create(std::size_t bytes) {
   CHECK(bytes > 0);
-  if (huge_page_bytes() == huge_bytes && bytes <= huge_pages_free() * huge_bytes) {
+  if (has_huge_pages(huge_bytes) && bytes <= huge_pages_free(huge_bytes) * huge_bytes) {
     const std::size_t whole = align_up(bytes, huge_bytes);
     void* mapped = map_anonymous(whole, MAP_HUGETLB | MAP_HUGE_2MB);
     if (mapped != MAP_FAILED) {

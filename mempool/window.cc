@@ -56,7 +56,8 @@ std::size_t piece_bytes(std::size_t bytes) noexcept {
 }  // namespace
 
 outcome<window> window::create(const window_options& options) {
-  auto pages = allocate_pages(options.bytes, options.huge);
+  CHECK(std::ranges::is_sorted(options.nodes));
+  auto pages = allocate_pages(options.bytes, options.huge, options.nodes);
   if (!pages) {
     return std::unexpected{std::move(pages.error())};
   }
@@ -71,7 +72,7 @@ outcome<window> window::create(const window_options& options) {
                       .permissions = access::read_write,
                       .fd = pages->fd.get(),
                       .fd_offset = 0};
-  window made{std::move(*pages), memory};  // from here on it unmaps by itself
+  window made{std::move(*pages), memory, options.nodes};  // from here on it unmaps by itself
   // A child that writes to memory under DMA would be a second owner.
   if (madvise(address, memory.length, MADV_DONTFORK) != 0) {
     return fail(os_error(), "madvise", "the window");
@@ -79,12 +80,16 @@ outcome<window> window::create(const window_options& options) {
   return made;
 }
 
-window::window(page_file pages, const region& memory)
-    : pages_{std::move(pages)}, memory_{memory}, holes_{{.offset = 0, .bytes = memory.length}} {}
+window::window(page_file pages, const region& memory, std::vector<numa_node> nodes)
+    : pages_{std::move(pages)},
+      memory_{memory},
+      nodes_{std::move(nodes)},
+      holes_{{.offset = 0, .bytes = memory.length}} {}
 
 window::window(window&& other) noexcept
     : pages_{std::move(other.pages_)},
       memory_{std::exchange(other.memory_, {})},
+      nodes_{std::move(other.nodes_)},
       holes_{std::move(other.holes_)},
       quarantined_bytes_{std::exchange(other.quarantined_bytes_, 0)} {}
 
@@ -92,6 +97,7 @@ window& window::operator=(window&& other) noexcept {
   window taken{std::move(other)};
   std::swap(pages_, taken.pages_);
   std::swap(memory_, taken.memory_);
+  std::swap(nodes_, taken.nodes_);
   std::swap(holes_, taken.holes_);
   std::swap(quarantined_bytes_, taken.quarantined_bytes_);
   return *this;
@@ -103,32 +109,58 @@ window::~window() {
   }
 }
 
-result<std::span<std::byte>> window::allocate(std::size_t bytes, std::size_t alignment) {
+result<std::span<std::byte>> window::allocate(std::size_t bytes, std::size_t alignment,
+                                              std::optional<numa_node> near) {
   CHECK(bytes > 0);
   CHECK(std::has_single_bit(alignment) && alignment <= pages_.page_bytes);
   if (bytes > memory_.length) {
     return fail(errc::no_memory);
   }
+  std::byte* piece = carve(bytes, alignment, share_of(near));
+  if (piece == nullptr && near) {
+    piece = carve(bytes, alignment, share_of({}));
+  }
+  if (piece == nullptr) {
+    return fail(errc::no_memory);
+  }
+  std::memset(piece, 0, bytes);
+  return std::span{piece, bytes};
+}
+
+/// All of the window when none of it is near that node.
+window::range window::share_of(std::optional<numa_node> node) const noexcept {
+  const auto shares = std::ranges::equal_range(nodes_, node.value_or(numa_node{}));
+  if (!node || shares.empty()) {
+    return {.first = 0, .end = memory_.length};
+  }
+  const auto offset_of = [this](auto share) {
+    const auto index = static_cast<std::size_t>(share - nodes_.begin());
+    return std::min(index * pages_.share_bytes, memory_.length);
+  };
+  return {.first = offset_of(shares.begin()), .end = offset_of(shares.end())};
+}
+
+/// First fit.
+std::byte* window::carve(std::size_t bytes, std::size_t alignment, range from) {
   const std::size_t wanted = piece_bytes(bytes);
-  for (auto at = holes_.begin(); at != holes_.end(); ++at) {  // first fit
-    const std::size_t skipped =
-        align_up(at->offset, std::max(alignment, cache_line_bytes)) - at->offset;
-    if (!range_within(skipped, wanted, at->bytes)) {
+  for (auto at = holes_.begin(); at != holes_.end(); ++at) {
+    const std::size_t end = at->offset + at->bytes;
+    const std::size_t start =
+        align_up(std::max(at->offset, from.first), std::max(alignment, cache_line_bytes));
+    if (!range_within(start, wanted, std::min(end, from.end))) {
       continue;
     }
-    const std::size_t start = at->offset + skipped;
-    const hole rest{.offset = start + wanted, .bytes = at->bytes - skipped - wanted};
-    at->bytes = skipped;
+    const hole rest{.offset = start + wanted, .bytes = end - start - wanted};
+    at->bytes = start - at->offset;
     if (rest.bytes > 0) {
       at = std::prev(holes_.insert(std::next(at), rest));
     }
-    if (skipped == 0) {
+    if (at->bytes == 0) {
       holes_.erase(at);
     }
-    std::memset(memory_.address + start, 0, bytes);
-    return std::span{memory_.address + start, bytes};
+    return memory_.address + start;
   }
-  return fail(errc::no_memory);
+  return nullptr;
 }
 
 void window::release(std::span<std::byte> piece) noexcept {

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -13,8 +14,9 @@
 namespace runnel {
 
 struct window_options {
-  std::size_t bytes = 64 * mib;  // committed at once
-  bool huge = true;              // wish for 2 MiB pages
+  std::size_t bytes = 64 * mib;    // committed at once
+  bool huge = true;                // wish for 1 GiB or 2 MiB pages
+  std::vector<numa_node> nodes{};  // sorted; equal shares of it are near to these; empty: wherever
 };
 
 /// Region 0: the memory of one engine that its devices may touch. One reserved range of addresses
@@ -36,10 +38,15 @@ class window {
   /// The whole window as one region; address and length never change while it lives.
   [[nodiscard]] const region& memory() const noexcept { return memory_; }
   [[nodiscard]] page_kind kind() const noexcept { return pages_.kind; }
+  [[nodiscard]] std::size_t page_bytes() const noexcept { return pages_.page_bytes; }
+  /// Whether the kernel was willing to take the shares from their nodes.
+  [[nodiscard]] bool placed() const noexcept { return pages_.placed; }
 
   /// A zeroed piece. @param alignment power of two, up to the page size of the window
+  /// @param near  from the share of this node if there is room, else from any
   /// @error no_memory
-  [[nodiscard]] result<std::span<std::byte>> allocate(std::size_t bytes, std::size_t alignment);
+  [[nodiscard]] result<std::span<std::byte>> allocate(std::size_t bytes, std::size_t alignment,
+                                                      std::optional<numa_node> near = {});
 
   /// Gives a piece back. Only when no device can reach it any more: its queue is deleted, its
   /// controller disabled, or bus mastering off and read back.
@@ -56,11 +63,19 @@ class window {
     std::size_t bytes;
   };
 
-  window(page_file pages, const region& memory);
+  struct range {
+    std::size_t first;
+    std::size_t end;
+  };
+
+  window(page_file pages, const region& memory, std::vector<numa_node> nodes);
+  [[nodiscard]] range share_of(std::optional<numa_node> node) const noexcept;
+  [[nodiscard]] std::byte* carve(std::size_t bytes, std::size_t alignment, range from);
 
   page_file pages_;
   region memory_;
-  std::vector<hole> holes_;  // sorted by offset, neighbours merged
+  std::vector<numa_node> nodes_;  // whose shares they are, sorted
+  std::vector<hole> holes_;       // sorted by offset, neighbours merged
   std::size_t quarantined_bytes_ = 0;
 };
 

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <random>
 #include <string>
 #include <utility>
@@ -75,6 +76,52 @@ TEST(Window, PiecesAreZeroedEvenWhenUsedBefore) {
   ASSERT_EQ(second->data(), first->data());
   EXPECT_TRUE(
       std::all_of(second->begin(), second->end(), [](std::byte b) { return b == std::byte{0}; }));
+}
+
+TEST(Window, APieceComesFromTheShareOfItsNodeWhileThatHasRoom) {
+  auto made = window::create(
+      {.bytes = mib, .huge = false, .nodes = {numa_node{0}, numa_node{1}, numa_node{2}}});
+  ASSERT_TRUE(made) << made.error().message();
+  const std::byte* const start = made->memory().address;
+  const std::size_t share = align_up(mib / 3, 4096);
+  const auto first_of = [&](std::uint32_t node, std::size_t bytes) {
+    const auto piece = made->allocate(bytes, 4096, numa_node{node});
+    return piece ? piece->data() - start : -1;
+  };
+  EXPECT_EQ(first_of(1, 4096), share);
+  EXPECT_EQ(first_of(2, 4096), 2 * share);
+  EXPECT_EQ(first_of(0, share), 0);
+  EXPECT_EQ(first_of(0, 4096), share + 4096);      // it has none left
+  EXPECT_EQ(first_of(7, 4096), share + 2 * 4096);  // no share is near that
+  EXPECT_EQ(first_of(1, share), -1);
+}
+
+TEST(Window, ANodeThatIsNamedTwiceHasTwoShares) {
+  auto made = window::create(
+      {.bytes = 300 * kib, .huge = false, .nodes = {numa_node{0}, numa_node{1}, numa_node{1}}});
+  ASSERT_TRUE(made) << made.error().message();
+  const auto piece = made->allocate(200 * kib, 4096, numa_node{1});
+  ASSERT_TRUE(piece);
+  EXPECT_EQ(piece->data() - made->memory().address, 100 * kib);
+  EXPECT_FALSE(made->allocate(101 * kib, 4096, numa_node{0}));
+}
+
+TEST(Window, SharesLieOnTheirNodes) {
+  std::vector<numa_node> nodes;
+  while (std::filesystem::exists("/sys/devices/system/node/node" + std::to_string(nodes.size()))) {
+    nodes.push_back(numa_node{static_cast<std::uint32_t>(nodes.size())});
+  }
+  ASSERT_FALSE(nodes.empty());
+  auto made = window::create({.bytes = 4 * mib, .huge = false, .nodes = nodes});
+  ASSERT_TRUE(made) << made.error().message();
+  if (!made->placed()) {
+    GTEST_SKIP() << "set_mempolicy is not permitted here";
+  }
+  for (const numa_node node : nodes) {
+    const auto piece = made->allocate(64 * kib, 4096, node);
+    ASSERT_TRUE(piece);
+    EXPECT_EQ(node_of(piece->data()), node);
+  }
 }
 
 TEST(Window, FullWindowRefusesAndServesAgainAfterARelease) {

@@ -228,7 +228,7 @@ outcome<> show_speed(const scratch_folder& folder, const options& asked) {
 }
 
 void advise() {
-  if (huge_page_bytes() != 0 && huge_pages_free() == 0) {
+  if (has_huge_pages(huge_bytes) && huge_pages_free(huge_bytes) == 0) {
     say("Memory was in 4 KiB pages. Huge pages spare page walks on random access; as root:\n"
         "    echo 256 > /proc/sys/vm/nr_hugepages\n"
         "and both sides use them by themselves.\n");

@@ -9,6 +9,7 @@ enum class lba : std::uint64_t {};         // in blocks of the namespace
 enum class command_id : std::uint16_t {};  // unique among commands in flight on one queue
 enum class queue_id : std::uint16_t {};    // 0 is the admin queue
 enum class core_id : std::uint32_t {};     // as the operating system numbers them
+enum class numa_node : std::uint32_t {};   // of memory, numbered likewise
 
 /// The number inside a strong type.
 template <class Unit>
