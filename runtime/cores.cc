@@ -1,5 +1,6 @@
 #include "runtime/cores.h"
 
+#include <hwloc.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -14,6 +15,30 @@ constexpr std::size_t cores_max = 8192;  // what the largest kernel configuratio
 struct set_deleter {
   void operator()(cpu_set_t* set) const noexcept { CPU_FREE(set); }
 };
+
+struct topology_deleter {
+  void operator()(hwloc_topology_t topology) const noexcept { hwloc_topology_destroy(topology); }
+};
+using topology = std::unique_ptr<hwloc_topology, topology_deleter>;
+
+/// Null when hwloc cannot read it.
+topology read_topology() {
+  hwloc_topology_t made = nullptr;
+  if (hwloc_topology_init(&made) != 0) {
+    return nullptr;
+  }
+  topology owned{made};
+  return hwloc_topology_load(made) == 0 ? std::move(owned) : nullptr;
+}
+
+numa_node node_of(hwloc_topology_t machine, core_id core) {
+  const hwloc_obj_t unit = hwloc_get_pu_obj_by_os_index(machine, raw(core));
+  if (unit == nullptr) {
+    return {};
+  }
+  const int node = hwloc_bitmap_first(unit->nodeset);
+  return node < 0 ? numa_node{} : numa_node{static_cast<std::uint32_t>(node)};
+}
 
 }  // namespace
 
@@ -57,6 +82,15 @@ outcome<> check_cores(std::span<const core_id> cores, std::span<const core_id> a
     }
   }
   return {};
+}
+
+std::vector<numa_node> nodes_of(std::span<const core_id> cores) {
+  const topology machine = read_topology();
+  std::vector<numa_node> nodes;
+  for (const core_id core : cores) {
+    nodes.push_back(machine ? node_of(machine.get(), core) : numa_node{});
+  }
+  return nodes;
 }
 
 }  // namespace runnel

@@ -19,4 +19,8 @@ namespace runnel {
 [[nodiscard]] outcome<> check_cores(std::span<const core_id> cores,
                                     std::span<const core_id> allowed);
 
+/// The memory node that is next to each core, in their order, as hwloc knows it; node 0 where it
+/// knows none. @context control thread; some milliseconds
+[[nodiscard]] std::vector<numa_node> nodes_of(std::span<const core_id> cores);
+
 }  // namespace runnel

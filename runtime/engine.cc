@@ -48,14 +48,17 @@ outcome<std::unique_ptr<engine>> engine::create(engine_options options) {
   if (!checked) {
     return std::unexpected{checked.error()};
   }
+  std::vector<numa_node> nodes = nodes_of(options.cores);
   window_options wanted;
+  wanted.nodes = nodes;
+  std::ranges::sort(wanted.nodes);
   wanted.bytes = options.window_bytes;
   wanted.huge = options.huge_pages;
   auto memory = window::create(wanted);
   if (!memory) {
     return std::unexpected{memory.error()};
   }
-  std::unique_ptr<engine> made{new engine{options, std::move(*memory), *allowed}};
+  std::unique_ptr<engine> made{new engine{options, std::move(nodes), std::move(*memory), *allowed}};
   const auto started = made->start_cores(options);
   if (!started) {
     return std::unexpected{started.error()};
@@ -63,14 +66,21 @@ outcome<std::unique_ptr<engine>> engine::create(engine_options options) {
   return made;
 }
 
-engine::engine(const engine_options& options, window memory, std::span<const core_id> allowed)
+engine::engine(const engine_options& options, std::vector<numa_node> nodes, window memory,
+               std::span<const core_id> allowed)
     : clock_{options.clock != nullptr ? options.clock : &own_clock_},
+      nodes_{std::move(nodes)},
       memory_{std::move(memory)},
       elsewhere_{cores_without(options.cores, allowed)} {
   if (options.huge_pages && memory_.kind() == page_kind::normal) {
     notes_.push_back(
         "memory for devices: normal pages, not enough huge ones are free (sysctl "
         "vm.nr_hugepages)");
+  }
+  if (!memory_.placed() && raw(std::ranges::max(nodes_)) != 0) {
+    notes_.push_back(
+        "memory for devices: from any node, set_mempolicy failed (containers need SYS_NICE, and "
+        "the nodes of their cores)");
   }
 }
 

@@ -111,6 +111,9 @@ class engine {
   /// tasks of other cores go there by `co_await on(engine.core(index), f)`.
   [[nodiscard]] reactor& core(std::size_t index) noexcept { return cores_[index]->loop; }
 
+  /// The node whose memory is next to the `index`th core; a share of the engine's memory is there.
+  [[nodiscard]] numa_node node_of_core(std::size_t index) const noexcept { return nodes_[index]; }
+
   /// Opens a block device with one queue on each core. The engine owns it; it lives as long.
   /// @error what the device says; the failure names the address and the remedy
   [[nodiscard]] outcome<io::shared_device*> open(const io::address& where,
@@ -166,7 +169,8 @@ class engine {
     mailbox mail;
   };
 
-  engine(const engine_options& options, window memory, std::span<const core_id> allowed);
+  engine(const engine_options& options, std::vector<numa_node> nodes, window memory,
+         std::span<const core_id> allowed);
   [[nodiscard]] outcome<> start_cores(const engine_options& options);
   [[nodiscard]] outcome<> make_queues(io::shared_device& device, const open_options& options);
   [[nodiscard]] outcome<> attach(io::shared_device& device);
@@ -176,6 +180,7 @@ class engine {
 
   const tsc_clock own_clock_;
   const clock_source* clock_;
+  std::vector<numa_node> nodes_;  // of the cores
   window memory_;
   std::vector<std::string> notes_;
   std::vector<std::unique_ptr<core_state>> cores_;

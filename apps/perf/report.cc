@@ -131,9 +131,14 @@ std::string to_json(const report& run) {
   ns["max"] = latency.max();
   ns["resolution"] = resolution_of(run, latency);
   for (const core_result& core : run.cores) {
-    out["cores"].push_back({{"core", core.core}, {"ios", core.ios}});
+    nlohmann::ordered_json& here = out["cores"].emplace_back();
+    here["core"] = core.core;
+    here["ios"] = core.ios;
+    here["memory_node"] = core.memory_node ? nlohmann::ordered_json(raw(*core.memory_node))
+                                           : nlohmann::ordered_json(nullptr);
     out["cpu_cycles_per_io"].push_back({{"core", core.core}, {"cycles", cycles_per_io(core)}});
   }
+  out["page_bytes"] = run.page_bytes;
   out["heap_allocations"] = total(run, &core_result::heap_allocations);
   return out.dump(2);
 }

@@ -1,11 +1,14 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "apps/perf/options.h"
 #include "mempool/base/error.h"
+#include "mempool/base/units.h"
 #include "runtime/histogram.h"
 
 namespace runnel::perf {
@@ -13,6 +16,7 @@ namespace runnel::perf {
 /// What one core measured between the end of the warm-up and the end of the run.
 struct core_result {
   unsigned core = 0;
+  std::optional<numa_node> memory_node;  // where its buffers lie, as far as the kernel tells
   std::uint64_t ios = 0;
   std::uint64_t errors = 0;      // I/Os that ended with a bad status
   std::uint64_t mismatches = 0;  // reads that did not deliver the last acknowledged write
@@ -28,6 +32,7 @@ struct core_result {
 struct report {
   options asked;
   std::string device;
+  std::size_t page_bytes = 0;  // of the buffers' memory
   std::vector<core_result> cores;
   std::vector<std::string> notes;  // see engine::notes
 

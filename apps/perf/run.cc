@@ -137,7 +137,7 @@ outcome<std::unique_ptr<engine>> create_engine(const options& asked, std::size_t
   for (const unsigned core : asked.cores) {
     wanted.cores.push_back(core_id{core});
   }
-  wanted.window_bytes = align_up(buffer_bytes * asked.cores.size(), 2 * mib) + queue_memory_bytes;
+  wanted.window_bytes = (align_up(buffer_bytes, 2 * mib) + queue_memory_bytes) * asked.cores.size();
   wanted.poll = asked.poll;
   wanted.frame_arena_bytes = mib + (asked.depth * frame_bytes_per_worker);
   return engine::create(std::move(wanted));
@@ -147,7 +147,7 @@ outcome<std::vector<core_run>> prepare(const options& asked, engine& host,
                                        io::shared_device& device, std::size_t buffer_bytes) {
   std::vector<core_run> runs;
   for (std::size_t i = 0; i < asked.cores.size(); ++i) {
-    const auto buffers = host.memory().allocate(buffer_bytes, io_alignment);
+    const auto buffers = host.memory().allocate(buffer_bytes, io_alignment, host.node_of_core(i));
     if (!buffers) {
       return fail(buffers.error(), "take buffers from", "the memory window");
     }
@@ -200,7 +200,11 @@ outcome<report> run(const options& asked) {
     return std::unexpected{runs.error()};
   }
 
-  report all{.asked = asked, .device = asked.address, .cores = {}, .notes = (*host)->notes()};
+  report all{.asked = asked,
+             .device = asked.address,
+             .page_bytes = (*host)->memory().page_bytes(),
+             .cores = {},
+             .notes = (*host)->notes()};
   std::vector<running<core_result>> cores;
   cores.reserve(runs->size());
   for (std::size_t i = 0; i < runs->size(); ++i) {
@@ -211,8 +215,9 @@ outcome<report> run(const options& asked) {
   if (asked.progress) {
     show_progress(asked, cores.front());
   }
-  for (running<core_result>& core : cores) {
-    all.cores.push_back(core.get());
+  for (std::size_t i = 0; i < cores.size(); ++i) {
+    core_result& ended = all.cores.emplace_back(cores[i].get());
+    ended.memory_node = node_of((*runs)[i].buffers.data());
   }
   std::ranges::move((*host)->sleepless_cores(), std::back_inserter(all.notes));
   return all;
