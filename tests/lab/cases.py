@@ -51,7 +51,7 @@ class laboratory:
 
     @cached_property
     def initramfs(self) -> bytes:
-        return initramfs.build(self.guest_tree, INIT, self.data)
+        return initramfs.build(self.guest_tree, INIT, self.data, self.runnel)
 
     def machine(self, folder: Path) -> guest.virtual_machine:
         image = folder / "initramfs"
@@ -78,6 +78,14 @@ def case_control(lab: laboratory, folder: Path) -> list[judge.verdict]:
         "-drive", f"file={disk},if=none,id=disk,format=raw",
         "-device", "nvme,serial=lab,drive=disk"], f"mib={DATA_MIB}"))
     return [judge.data_is_equal(report, lab.digest(DATA_MIB), DATA_MIB), judge.msix_works(report)]
+
+
+def case_memory(lab: laboratory, folder: Path) -> list[judge.verdict]:
+    """Our program in a guest with two nodes, of which one has a page of 1 GiB."""
+    report = lab.machine(folder).boot(guest.guest_setup(
+        [], "task=memory hugepagesz=1G hugepages=1:1", memory=guest.node_memory("3G", "3G")))
+    return [judge.memory_is(report, "giant", 1 << 30, {1: 1}),
+            judge.memory_is(report, "normal", judge.PAGE_BYTES, {0: 0, 1: 1})]
 
 
 @dataclass(frozen=True)
@@ -128,7 +136,7 @@ class target_case:
 class refused_case:
     """A guest whose memory our target cannot see: both sides are to say so."""
 
-    memory: str
+    memory: list[str]
 
     def __call__(self, lab: laboratory, folder: Path) -> list[judge.verdict]:
         socket, log = folder / "socket", folder / "target.log"
@@ -144,6 +152,8 @@ REBOOT = guest.guest_setup([], "task=reboot", may_reboot=True)
 
 CASES = (
     lab_case("control", "qemu", "QEMU's own controller: judges the lab", case_control),
+    lab_case("memory", "qemu", "our perf in the guest: 1 GiB pages, memory near each core",
+             case_memory),
     lab_case("vfio-user", "qemu", "our target: MSI-X and mapped doorbells",
              target_case((judge.msix_works, judge.doorbells_are_mapped), mib=DATA_MIB)),
     lab_case("vfio-user-trapped", "qemu", "our target: every doorbell as a message",

@@ -9,11 +9,26 @@ from pathlib import Path
 import debian
 
 DEADLINE_S = 300
-MEMORY = "1G"
+
+
+def one_memory(kind: str) -> list[str]:
+    """QEMU's words for memory of one kind."""
+    return ["-m", "1G", "-machine", "memory-backend=memory", "-object", f"{kind},id=memory,size=1G"]
+
+
+def node_memory(*sizes: str) -> list[str]:
+    """QEMU's words for a NUMA node of each size, with a CPU each."""
+    words = ["-m", f"{sum(int(size.removesuffix('G')) for size in sizes)}G"]
+    for node, size in enumerate(sizes):
+        words += ["-object", f"memory-backend-ram,id=node{node},size={size}",
+                  "-numa", f"node,nodeid={node},cpus={node},memdev=node{node}"]
+    return words
+
+
 # A device in another process reaches the guest's memory only if it is a file, and shared.
-SHARED = f"memory-backend-memfd,id=memory,size={MEMORY},share=on"
-PRIVATE = f"memory-backend-memfd,id=memory,size={MEMORY},share=off"
-ANONYMOUS = f"memory-backend-ram,id=memory,size={MEMORY}"
+SHARED = one_memory("memory-backend-memfd,share=on")
+PRIVATE = one_memory("memory-backend-memfd,share=off")
+ANONYMOUS = one_memory("memory-backend-ram")
 # On a busy host the kernel's one look at the timer comes too early, and it would panic.
 KERNEL_PARAMETERS = "console=ttyS0 quiet panic=-1 no_timer_check"
 # QEMU's own account of what it does with the device, kept beside the console.
@@ -65,7 +80,7 @@ class guest_setup:
     devices: list[str]  # QEMU's words
     parameters: str = ""  # of the kernel, and of our init
     virtual_cpus: int = 2
-    memory: str = SHARED
+    memory: list[str] = field(default_factory=lambda: SHARED)  # QEMU's words, too
     may_reboot: bool = False
 
 
@@ -109,7 +124,7 @@ class virtual_machine:
             "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-nic", "none",
             *([] if setup.may_reboot else ["-no-reboot"]),
             "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(setup.virtual_cpus),
-            "-m", MEMORY, "-machine", "q35,memory-backend=memory", "-object", setup.memory,
+            "-machine", "q35", *setup.memory,
             "-serial", f"file:{self.folder / 'console'}",
             "-serial", f"file:{self.folder / 'report'}",
             "-chardev", f"file,id=firmware,path={self.folder / 'firmware'}",

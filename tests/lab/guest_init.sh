@@ -11,6 +11,7 @@
 #     disks=N      how many disks there are
 #     task=reboot  once the data is written, and only look at it afterwards
 #     task=refuse  the controller is expected to fail
+#     task=memory  no disk: our own program tells where its memory is
 
 set -o pipefail
 export PATH=/bin
@@ -131,6 +132,17 @@ move_data_and_reboot_once() {
     fi
 }
 
+measure() { # CORES
+    /own/ld.so --library-path /own /own/runnel perf ram:16M --cores "$1" --time 1 --warmup 0 --json
+}
+
+# With the huge page, and then without.
+report_memory() {
+    block_report giant measure 1
+    echo 0 >/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages
+    block_report normal measure 0,1
+}
+
 controller_has_failed() {
     dmesg | grep 'nvme.*CSTS=' >/tmp/refusal
 }
@@ -141,6 +153,10 @@ say "kernel $(uname -r)"
 task=${task:-move}
 half_mib=$((${mib:-64} / 2))
 all_disks=$(seq 0 $((${disks:-1} - 1)))
+if [ "$task" = memory ]; then
+    report_memory
+    finish finished
+fi
 loaded_at=$(seconds_up)
 load_drivers
 if [ "$task" = refuse ]; then

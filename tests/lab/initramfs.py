@@ -90,8 +90,26 @@ def shared_libraries(tree: Path, program: Path) -> list[Path]:
             if Path(found).is_relative_to(tree) and "ld-linux" not in found]
 
 
-def build(tree: Path, init: Path, data: bytes) -> bytes:
-    """An initramfs for the kernel of `tree` that runs `init`, which finds `data` as /data."""
+def libraries_here(program: Path) -> list[Path]:
+    """What a program of this machine loads, its loader last."""
+    listing = subprocess.run(["ldd", str(program)], check=True, capture_output=True,
+                             text=True).stdout
+    return [Path(found) for found in re.findall(r"(?:=> )?(/\S+) \(", listing)]
+
+
+def add_own(archive: archive_file, program: Path) -> None:
+    """Our program with this machine's libraries, apart from those of the guest's release."""
+    archive.add_file("own/runnel", program.read_bytes())
+    for library in libraries_here(program):
+        name = "ld.so" if "ld-linux" in library.name else library.name
+        archive.add_file(f"own/{name}", library.read_bytes())
+
+
+def build(tree: Path, init: Path, data: bytes, own: Path) -> bytes:
+    """An initramfs for the kernel of `tree` that runs `init`, which finds `data` as /data.
+
+    Our own program is there as well; `/own/ld.so --library-path /own /own/runnel` runs it.
+    """
     archive = archive_file()
     archive.add_file("init", init.read_bytes())
     archive.add_file("data", data, 0o644)
@@ -101,6 +119,7 @@ def build(tree: Path, init: Path, data: bytes) -> bytes:
     archive.add_file(LOADER_IN_GUEST, (tree / LIBRARIES / "ld-linux-x86-64.so.2").read_bytes())
     for library in shared_libraries(tree, nvme):
         archive.add_file(f"{LIBRARIES}/{library.name}", library.read_bytes())
+    add_own(archive, own)
     drivers = load_order(tree / "usr/lib/modules", "nvme")
     for name, content in drivers.items():
         archive.add_file(f"modules/{name}.ko", content, 0o644)

@@ -108,6 +108,14 @@ def booted_twice(report: boot_report) -> verdict:
     return verdict("reboot", boots == 2, f"{boots} boots of one QEMU")
 
 
+def memory_is(report: boot_report, run: str, page_bytes: int, nodes: dict[int, int]) -> verdict:
+    """A run of `runnel perf` had pages of this size, and each core's buffers on this node."""
+    measured = json.loads(report.texts[run])
+    found = {core["core"]: core["memory_node"] for core in measured["cores"]}
+    return verdict(run, measured["page_bytes"] == page_bytes and found == nodes,
+                   f"pages of {measured['page_bytes'] >> 10} KiB, core: node {found}")
+
+
 def client_stayed(log: str) -> verdict:
     """One connection served the guest from beginning to end, and nothing was amiss."""
     came = log.count("client came")

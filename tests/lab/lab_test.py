@@ -152,6 +152,14 @@ class verdicts(unittest.TestCase):
             report.trace = trace
             self.assertEqual(judge.memory_comes_in_pages(report).passed, passed)
 
+    def test_memory_is_judged_by_page_and_by_the_node_of_each_core(self) -> None:
+        text = ('begin giant\n{{"page_bytes": {}, "cores": [{{"core": 1, "memory_node": {}}}]}}\n'
+                "end giant\n")
+        for page_bytes, node, passed in ((1 << 30, 1, True), (4096, 1, False), (1 << 30, 0, False),
+                                         (1 << 30, "null", False)):
+            report = guest.parse_report(text.format(page_bytes, node))
+            self.assertEqual(judge.memory_is(report, "giant", 1 << 30, {1: 1}).passed, passed)
+
     def test_a_reboot_is_two_boots_over_one_connection(self) -> None:
         for boots, passed in ((1, False), (2, True), (3, False)):
             report = guest.parse_report("kernel 6.12\n" * boots)
