@@ -102,6 +102,34 @@ TEST(Interrupts, WhatWaitsForItsDoorbellKeepsItsCoreAwake) {
   EXPECT_TRUE(on.queues[0]->arm());
 }
 
+TEST(Interrupts, ReadCompletionsThatWaitForTheirDoorbellKeepTheirCoreAwake) {
+  controller_rig on{{}, armable, {.map_doorbells = false, .vectors = 3}};
+  ASSERT_TRUE(on.reach(controller_state::ready));
+  on.queues.push_back(on.subject->make_queue(16).value());
+  block_queue& queue = *on.queues[0];
+  const auto leave_room_for = [&on](std::size_t posts) {
+    on.transport->options.post_room = posts;
+    static_cast<void>(on.subject->advance(on.clock.now()));
+  };
+  on.device.faults.hold_io = true;
+  leave_room_for(1);
+  on.submit(block_op::flush, 0, {}, 99);
+  on.turn();
+  on.device.faults.hold_io = false;
+  std::uint64_t ended = 0;
+  do {  // seldom is the device told how far we have read
+    leave_room_for(1);
+    on.submit(block_op::flush, 0, {}, ended);
+    leave_room_for(0);
+    on.wait_for(++ended);
+  } while (queue.arm() && ended < 64);
+  EXPECT_EQ(on.completions.size(), ended);
+  EXPECT_FALSE(queue.arm());
+  leave_room_for(1);
+  on.turn();
+  EXPECT_TRUE(queue.arm());
+}
+
 TEST(Interrupts, AHostThatMayBeInterruptedSaysAtOnceHowFarItHasRead) {
   for (const bool interrupts : {false, true}) {
     controller_options wishes = armable;

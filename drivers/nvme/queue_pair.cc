@@ -304,9 +304,11 @@ void queue_pair::flush() noexcept {
   submission_.publish();
 }
 
-/// The interrupt is always on. What still waits for its doorbell would never end.
+/// The interrupt is always on. What still waits for its doorbell would never end, nor would what
+/// waits for room in the ring that we have not told of.
 bool queue_pair::arm() noexcept {
-  return submission_.unpublished() == 0 && (wake_fd_ >= 0 || free_count_ == commands_);
+  const bool told_all = submission_.unpublished() == 0 && !completion_.lags();
+  return free_count_ == commands_ || (told_all && wake_fd_ >= 0);
 }
 
 void queue_pair::disarm() noexcept {

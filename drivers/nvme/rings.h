@@ -110,9 +110,11 @@ class completion_ring {
     return true;
   }
 
+  /// Whether the device has to be told of consumed entries before it may find the ring full.
+  [[nodiscard]] bool lags() const noexcept { return unpublished_ > lag_max_; }
   /// Gives consumed entries back to the device, once enough of them have gathered.
   void publish() noexcept {
-    if (unpublished_ > lag_max_ && bell_.ring(head_)) {
+    if (lags() && bell_.ring(head_)) {
       unpublished_ = 0;
     }
   }

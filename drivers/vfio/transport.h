@@ -99,7 +99,10 @@ class device_transport {
                                                    std::uint32_t bytes) noexcept = 0;
   [[nodiscard]] virtual result<ticket> region_write(std::uint32_t index, std::uint64_t offset,
                                                     std::span<const std::byte> bytes) noexcept = 0;
-  /// A write nobody waits for; ordered with the others. Errors of the device are not reported.
+  /// A write nobody waits for; ordered with the others. It is on its way when this returns: nothing
+  /// is left for `advance` to do. Errors of the device are not reported.
+  /// @error queue_full: post it again. What cannot be taken back because its front has left goes on
+  ///        then; so the device may see the write twice
   [[nodiscard]] virtual result<> region_post(std::uint32_t index, std::uint64_t offset,
                                              std::span<const std::byte> bytes) noexcept = 0;
   /// Assigns eventfds (borrowed during the call) to vectors start.. of one interrupt; an empty

@@ -183,14 +183,20 @@ result<> user_client::region_post(std::uint32_t index, std::uint64_t offset,
   if (const result<> good = check_access(index, offset, bytes.size()); !good) {
     return good;
   }
+  if (const result<> sent = send_all(); !sent) {
+    return sent;  // it would wait behind others
+  }
   const auto fixed = access_to(index, offset, bytes.size());
   const auto head = vfio_user::command_header(posted_id, command::region_write,
                                               sizeof(fixed) + bytes.size(), false);
   if (const result<> queued = outbox_.push(head, wire_bytes(fixed), bytes); !queued) {
     return queued;
   }
-  flush();
-  return admit();
+  const result<> sent = send_all();
+  if (!sent) {
+    outbox_.take_back();  // it will be posted again
+  }
+  return sent;
 }
 
 result<ticket> user_client::set_irqs(std::uint32_t index, std::uint32_t start,
@@ -402,6 +408,13 @@ void user_client::flush() noexcept {
   if (const result<> sent = outbox_.flush(*channel_); !sent) {
     lose(sent.error(), "send to", "its process ended the connection");
   }
+}
+
+/// @error queue_full (something waits for room in the socket), device_gone
+result<> user_client::send_all() noexcept {
+  flush();
+  const result<> admitted = admit();
+  return admitted && !outbox_.empty() ? fail(errc::queue_full) : admitted;
 }
 
 void user_client::lose(error what, std::string attempt, std::string hint) {

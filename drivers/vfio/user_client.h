@@ -107,6 +107,7 @@ class user_client final : public device_transport, public iommu_domain {
   [[nodiscard]] result<> send_irq_run(operation& under, std::uint32_t index, std::uint32_t start,
                                       std::span<const int> run) noexcept;
   void flush() noexcept;
+  [[nodiscard]] result<> send_all() noexcept;
   void forget_map(const operation& ended) noexcept;
   void lose(error what, std::string attempt, std::string hint);
 

@@ -1,7 +1,6 @@
 // Goal: regions are announced to the peer, and a peer that asks for memory by message gets what was
 // mapped for it and nothing else. Method: the scripted peer sends DMA_READ and DMA_WRITE.
 #include <gtest/gtest.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
@@ -10,7 +9,6 @@
 #include <vector>
 
 #include "drivers/vfio/user_client.h"
-#include "drivers/vfio_user/socket_channel.h"
 #include "mempool/base/bits.h"
 #include "tests/sim/client_and_peer.h"
 #include "tests/sim/edge_numbers.h"
@@ -248,47 +246,6 @@ TEST_F(UserClientDma, AFloodOfLargeWishesIsAnsweredInOrderThoughTheAnswersDoNotF
   for (std::size_t i = 0; i < wishes; ++i) {
     expect_read(i * page, mib);
   }
-}
-
-/// A socket, because a channel in memory pauses too often for a long burst.
-class UserClientOnASocket : public sim::client_and_peer {
- protected:
-  UserClientOnASocket() : client_and_peer{socket_pair()} {}
-
-  static channel_pair socket_pair() {
-    std::array<int, 2> ends{-1, -1};
-    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends.data()), 0);
-    return {vfio_user::make_socket_channel(unique_fd{ends[0]}),
-            vfio_user::make_socket_channel(unique_fd{ends[1]})};
-  }
-};
-
-TEST_F(UserClientOnASocket, OneAdvanceHandlesABoundedNumberOfMessagesAndAsksToBeCalledAgain) {
-  bring_up_ready();
-  constexpr int messages = 150;
-  for (int i = 0; i < messages; ++i) {
-    peer.say(command_header(1, command::dma_write, 3, false), byte_vector(3));
-  }
-  peer.flush();
-  EXPECT_EQ(client.advance(now), now);
-  EXPECT_EQ(client.advance(now), now);
-  EXPECT_EQ(client.advance(now), never);
-}
-
-TEST_F(UserClientOnASocket, AFullSocketIsTriedAgainSoon) {
-  bring_up_ready();
-  const byte_vector data(4096);
-  int posted = 0;
-  while (posted < 1000 && client.region_post(0, 0, data)) {
-    ++posted;
-  }
-  EXPECT_LT(posted, 1000) << "nothing was ever full";
-  EXPECT_EQ(client.region_post(0, 0, data).error().code, errc::queue_full);
-  EXPECT_LE(client.advance(now), now + std::chrono::milliseconds{1});
-  for (int i = 0; i < posted; ++i) {
-    EXPECT_EQ(hear().payload.size(), sizeof(vfio_user::region_access_payload) + data.size());
-  }
-  EXPECT_TRUE(client.region_post(0, 0, data).has_value());
 }
 
 }  // namespace

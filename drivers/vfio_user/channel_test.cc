@@ -386,6 +386,27 @@ TEST(Outbox, AReservedPayloadMayTurnOutShorter) {
   EXPECT_EQ(to.stream[16], std::byte{42});
 }
 
+TEST(Outbox, WhatWasNotBegunIsTakenBackAndTheRestOfWhatWasFollows) {
+  outbox out{message_bytes_max};
+  scripted_channel to;
+  const unique_fd memory = testing::make_memory(4096);
+  const int fd = memory.get();
+  const bytes data(100);
+  ASSERT_TRUE(out.push(command_header(1, command::dma_map, 100), data, {}, {&fd, 1}));
+  ASSERT_TRUE(out.push(command_header(2, command::dma_map, 100), data, {}, {&fd, 1}));
+  to.takes = {10, 0};
+  ASSERT_TRUE(out.flush(to));
+  out.take_back();
+  out.take_back();
+  EXPECT_FALSE(out.empty());
+  ASSERT_TRUE(out.push(command_header(3, command::version, 0)));
+  to.takes = {106, 0};
+  ASSERT_TRUE(out.flush(to));
+  out.take_back();
+  EXPECT_TRUE(out.empty());
+  EXPECT_EQ(to.stream, bytes_of(command_header(1, command::dma_map, 100)) + data);
+}
+
 TEST(Outbox, DescriptorsThatWereNeverSentAreClosed) {
   const std::size_t before = open_descriptors();
   {

@@ -103,4 +103,9 @@ result<> outbox::flush(channel& to) noexcept {
   return {};
 }
 
+void outbox::take_back() noexcept {
+  last_ = first_ + message_left_;
+  parcels_.clear();  // descriptors leave with the first byte: none belong to what was begun
+}
+
 }  // namespace runnel::vfio_user

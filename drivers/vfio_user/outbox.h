@@ -41,6 +41,9 @@ class outbox {
   /// Sends until all is sent or the channel takes no more. @error device_gone, os
   [[nodiscard]] result<> flush(channel& to) noexcept;
 
+  /// Takes back every message of which nothing was sent; the rest of one that was begun stays.
+  void take_back() noexcept;
+
   [[nodiscard]] bool empty() const noexcept { return first_ == last_; }
   /// Bytes the channel has taken so far: grows as long as the peer reads.
   [[nodiscard]] std::uint64_t bytes_sent() const noexcept { return bytes_sent_; }
