@@ -24,13 +24,13 @@ inline void mmio_write(void* address, T value) noexcept {
 template <class T>
   requires(std::integral<T>)
 [[nodiscard]] inline T read_once(const T& word) noexcept {
-  return *const_cast<const volatile T*>(&word);
+  return __atomic_load_n(const_cast<const volatile T*>(&word), __ATOMIC_RELAXED);
 }
 
 template <class T>
   requires(std::integral<T>)
 inline void write_once(T& word, T value) noexcept {
-  *const_cast<volatile T*>(&word) = value;
+  __atomic_store_n(const_cast<volatile T*>(&word), value, __ATOMIC_RELAXED);
 }
 
 /// Later loads see what the device wrote before the flag just read. x86: loads are ordered.
