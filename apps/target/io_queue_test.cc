@@ -261,63 +261,64 @@ TEST_P(IoQueue, ADoorbellOutOfRangeIsIgnoredAndReportedOnce) {
   EXPECT_EQ(code(host.take(queue)), status_code::success);  // and goes on with a good value
 }
 
-TEST(CompletionQueue, AWholeLapWithinOneTurnIsStillTold) {
-  fake::memory memory{page_bytes};
-  memory.add(fake::memory::base, page_bytes);
-  alignas(4) std::array<std::byte, 4> head{};
-  completion_queue_state state{.base = iova{fake::memory::base}, .entries = 4, .interrupts = 1};
-  completion_queue queue;
-  queue.bind(state, head.data());
-  queue.open();
-  queue.find(memory);
-  for (unsigned posted = 0; posted < 4; ++posted) {
-    mmio_write<std::uint32_t>(head.data(), posted / 2);  // the host reads meanwhile
+/// A completion queue that interrupts, and its host's side.
+struct interrupting_queue {
+  explicit interrupting_queue(std::uint16_t entries)
+      : state{.base = iova{fake::memory::base}, .entries = entries, .interrupts = 1} {
+    memory.add(fake::memory::base, page_bytes);
+    queue.bind(state, head.data());
+    queue.open();
+    queue.find(memory);
+  }
+  void read_up_to(std::uint32_t index) { mmio_write(head.data(), index); }
+  bool due() { return queue.interrupt_due(wrong); }
+  /// Posts one entry. @return after how many turns the host is interrupted, 0: not within 200
+  unsigned turns_to_interrupt() {
     queue.post({});
-  }
-  ASSERT_EQ(state.tail, 0);
-  std::uint64_t wrong = 0;
-  static_cast<void>(queue.interrupt_due(wrong));  // it is reading: not now
-  EXPECT_TRUE(queue.interrupt_due(wrong));        // it has stopped short of the tail
-  EXPECT_FALSE(queue.interrupt_due(wrong));
-}
-
-/// Posts one entry. @return after how many turns the host is interrupted, 0: not within 200
-unsigned turns_to_interrupt(completion_queue& queue, std::uint64_t& wrong) {
-  queue.post({});
-  for (unsigned turn = 1; turn <= 200; ++turn) {
-    if (queue.interrupt_due(wrong)) {
-      return turn;
+    for (unsigned turn = 1; turn <= 200; ++turn) {
+      if (due()) {
+        return turn;
+      }
     }
+    return 0;
   }
-  return 0;
+
+  fake::memory memory{page_bytes};
+  alignas(4) std::array<std::byte, 4> head{};
+  completion_queue_state state;
+  completion_queue queue;
+  std::uint64_t wrong = 0;
+};
+
+TEST(CompletionQueue, AWholeLapWithinOneTurnIsStillTold) {
+  interrupting_queue on{4};
+  for (unsigned posted = 0; posted < 4; ++posted) {
+    on.read_up_to(posted / 2);  // the host reads meanwhile
+    on.queue.post({});
+  }
+  ASSERT_EQ(on.state.tail, 0);
+  static_cast<void>(on.due());  // it is reading: not now
+  EXPECT_TRUE(on.due());        // it has stopped short of the tail
+  EXPECT_FALSE(on.due());
 }
 
-TEST(IoQueueInterrupts, AHostThatPollsIsFoundOutAndInterruptedNoMoreUntilItSleeps) {
-  fake::memory memory{page_bytes};
-  memory.add(fake::memory::base, page_bytes);
-  alignas(4) std::array<std::byte, 4> head{};
-  completion_queue_state state{.base = iova{fake::memory::base}, .entries = 8, .interrupts = 1};
-  completion_queue queue;
-  queue.bind(state, head.data());
-  queue.open();
-  queue.find(memory);
-  std::uint64_t wrong = 0;
-  const auto read_all = [&] { mmio_write<std::uint32_t>(head.data(), state.tail); };
+TEST(CompletionQueue, AHostThatPollsIsFoundOutAndInterruptedNoMoreUntilItSleeps) {
+  interrupting_queue on{8};
   for (unsigned i = 0; i < 255; ++i) {
-    ASSERT_EQ(turns_to_interrupt(queue, wrong), 1U) << i;
-    read_all();
+    ASSERT_EQ(on.turns_to_interrupt(), 1U) << i;
+    on.read_up_to(on.state.tail);
   }
   for (unsigned i = 0; i < 1000; ++i) {  // it reads two turns later: that is polling
-    queue.post({});
-    EXPECT_FALSE(queue.interrupt_due(wrong));
-    EXPECT_FALSE(queue.interrupt_due(wrong));
-    read_all();
-    EXPECT_FALSE(queue.interrupt_due(wrong));
-    EXPECT_FALSE(queue.interrupt_open());
+    on.queue.post({});
+    EXPECT_FALSE(on.due());
+    EXPECT_FALSE(on.due());
+    on.read_up_to(on.state.tail);
+    EXPECT_FALSE(on.due());
+    EXPECT_FALSE(on.queue.interrupt_open());
   }
-  EXPECT_EQ(turns_to_interrupt(queue, wrong), 64U);  // it has gone to sleep
-  read_all();
-  EXPECT_EQ(turns_to_interrupt(queue, wrong), 1U);
+  EXPECT_EQ(on.turns_to_interrupt(), 64U);  // it has gone to sleep
+  on.read_up_to(on.state.tail);
+  EXPECT_EQ(on.turns_to_interrupt(), 1U);
 }
 
 TEST_P(IoQueue, AWrongHeadDoorbellDoesNotFreeEntries) {
