@@ -34,7 +34,7 @@ struct source {
   /// the next poll may find something. False: nothing will tell, now. Null: never, so a core with
   /// this source does not sleep.
   bool (*arm)(void* context) noexcept = nullptr;
-  /// The core polls again. Called whether or not it was armed; may be null.
+  /// The core polls again. Called after `arm`, whatever that said; may be null.
   void (*disarm)(void* context) noexcept = nullptr;
 };
 
@@ -134,7 +134,7 @@ class reactor final {
   /// @context any thread, signal handlers too
   [[nodiscard]] result<> post(function f, void* context) noexcept;
   /// Ends its sleep, if it sleeps. Whoever has an armed source find something calls this, after a
-  /// sequentially consistent read-modify-write or fence that follows the store.
+  /// store that is sequentially consistent, or that such a read-modify-write or fence follows.
   /// @context any thread
   void wake() noexcept {
     // pairs with the fence of `fall_asleep`: it sees our store, or we see that it sleeps
