@@ -32,6 +32,8 @@ struct page_choice {
   unsigned memfd_flags;
 };
 
+constexpr std::size_t never_short = mib;  // of memory: asking the kernel costs more than it saves
+
 constexpr page_choice giant_pages{
     .kind = page_kind::huge, .page_bytes = giant_bytes, .memfd_flags = MFD_HUGETLB | MFD_HUGE_1GB};
 constexpr page_choice huge_pages{
@@ -228,8 +230,8 @@ outcome<page_file> allocate_pages(std::size_t bytes, bool huge, std::span<const 
     }
     // Somebody was faster, or a control group limits huge pages: smaller pages serve as well.
   }
-  if (bytes > available_memory_bytes()) {  // the kernel would try, and kill somebody on the way
-    return memory_shortage({errc::no_memory}, bytes);
+  if (bytes > never_short && bytes > available_memory_bytes()) {
+    return memory_shortage({errc::no_memory}, bytes);  // not by the kernel, which kills somebody
   }
   const page_choice normal = normal_pages();
   auto pages = create_file(align_up(bytes, normal.page_bytes), normal, nodes);
