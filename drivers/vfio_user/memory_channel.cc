@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <deque>
 #include <utility>
+#include <vector>
 
 #include "drivers/vfio_user/channel.h"
 #include "mempool/base/check.h"
@@ -113,7 +114,7 @@ class memory_channel final : public channel {
 
   memory_channel* peer_ = nullptr;  // gone: null
   random_source random_;
-  std::deque<std::byte> inbox_;
+  std::vector<std::byte> inbox_;
   std::deque<travelling_fd> inbox_fds_;
   std::uint64_t bytes_read_ = 0;
 };

@@ -175,10 +175,10 @@ class client {
 
   void send_message(const header& head, std::span<const std::byte> payload,
                     std::span<const int> fds) {
-    byte_vector wire;
-    append(wire, wire_bytes(head));
-    append(wire, payload);
-    send_bytes(wire, fds);
+    wire_.clear();
+    append(wire_, wire_bytes(head));
+    append(wire_, payload);
+    send_bytes(wire_, fds);
     if (program_.below(4) != 0) {
       turn();
       turn();
@@ -405,6 +405,7 @@ class client {
   std::unique_ptr<server> server_;
   std::unique_ptr<channel> link_;
   std::optional<message_reader> reader_;
+  byte_vector wire_;  // the message that is sent
   std::optional<ticket> dma_;
   std::array<std::byte, 64> dma_bytes_{};
   std::array<std::uint32_t, 2> tails_{};
