@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "apps/target/controller.h"
+#include "apps/target/prp_walk.h"
 #include "drivers/nvme/spec.h"
 #include "mempool/base/check.h"
 #include "tests/fuzz/guest.h"
@@ -23,17 +25,24 @@ class completion_check {
       : subject_{subject}, memory_{memory} {}
 
   /// All commands are forgotten, by a reset.
-  void forget() noexcept { answers_ = {}; }
+  void forget() noexcept {
+    answers_ = {};
+    lost_count_ = false;
+  }
 
   void before_poll() noexcept { before_ = subject_.state(); }
 
   /// @param only_completions  nothing else was written to the host's memory by this poll
   void after_poll(bool only_completions) {
     const target::controller_state& now = subject_.state();
-    if (nothing_moved(now)) {
+    const bool readable = only_completions && !areas_overlap(now);
+    // Who has its shadow doorbells overwritten may have sent any number of commands.
+    lost_count_ |= now.shadow.in_use && !readable;
+    if (lost_count_ || nothing_moved(now)) {
       return;
     }
-    const bool readable = only_completions && !queues_overlap(now);
+    admin_commands_ = steps(before_.submission_queues[0].head, now.submission_queues[0].head,
+                            now.submission_queues[0].entries);
     for (std::uint16_t id = 0; id < queues; ++id) {
       count_fetched(id, now.submission_queues[id], readable);
     }
@@ -76,13 +85,32 @@ class completion_check {
     if (was.entries == 0 || now.entries == 0) {
       return;
     }
-    debt& owed = answers_[now.completion_queue];
     for (std::uint16_t at = was.head; at != now.head; at = next(at, now.entries)) {
-      nvme::submission_entry entry{};
-      owed.ids_known &= readable && memory_.read(raw(now.base) + at * sizeof entry, entry);
-      ++owed.count;
-      owed.commands.emplace_back(id, entry.command_id);
+      if (!is_aborted(was, at)) {
+        owe(id, now, at, readable);
+      }
     }
+    for (const std::uint16_t slot : std::span{now.aborted}.first(now.aborted_count)) {
+      if (!is_aborted(was, slot)) {
+        owe(id, now, slot, readable);
+      }
+    }
+  }
+
+  /// What was aborted while it waited is answered then, and passed over later.
+  [[nodiscard]] static bool is_aborted(const target::submission_queue_state& queue,
+                                       std::uint16_t slot) {
+    const auto aborted = std::span{queue.aborted}.first(queue.aborted_count);
+    return std::ranges::find(aborted, slot) != aborted.end();
+  }
+
+  void owe(std::uint16_t id, const target::submission_queue_state& queue, std::uint16_t slot,
+           bool readable) {
+    debt& owed = answers_[queue.completion_queue];
+    nvme::submission_entry entry{};
+    owed.ids_known &= readable && memory_.read(raw(queue.base) + slot * sizeof entry, entry);
+    ++owed.count;
+    owed.commands.emplace_back(id, entry.command_id);
   }
 
   void check_posted(std::uint16_t id, const target::completion_queue_state& now, bool readable) {
@@ -91,6 +119,10 @@ class completion_check {
       return;
     }
     debt& owed = answers_[id];
+    if (now.tail == 0 && now.phase == 1 && admin_commands_ > 1) {
+      owed = {};  // deleted and made again, or it has just come round
+      return;
+    }
     const std::uint16_t posted = steps(was.tail, now.tail, now.entries);
     CHECK(posted <= owed.count);
     owed.count -= posted;
@@ -112,13 +144,17 @@ class completion_check {
     return static_cast<std::uint16_t>(at + 1 == entries ? 0 : at + 1);
   }
 
-  [[nodiscard]] static bool queues_overlap(const target::controller_state& state) {
-    std::array<extent, std::size_t{2} * queues> all;
+  [[nodiscard]] static bool areas_overlap(const target::controller_state& state) {
+    std::array<extent, std::size_t{2} * queues + 2> all;
     for (std::size_t id = 0; id < queues; ++id) {
       const auto& sq = state.submission_queues[id];
       const auto& cq = state.completion_queues[id];
       all[2 * id] = {raw(sq.base), std::uint64_t{sq.entries} * sizeof(nvme::submission_entry)};
       all[2 * id + 1] = {raw(cq.base), std::uint64_t{cq.entries} * sizeof(nvme::completion_entry)};
+    }
+    if (state.shadow.in_use) {
+      all[std::size_t{2} * queues] = {raw(state.shadow.doorbells), target::page_bytes};
+      all[std::size_t{2} * queues + 1] = {raw(state.shadow.event_indices), target::page_bytes};
     }
     std::ranges::sort(all, {}, &extent::first);
     std::uint64_t end = 0;
@@ -134,6 +170,8 @@ class completion_check {
   const target::controller& subject_;
   const guest& memory_;
   target::controller_state before_;
+  std::uint16_t admin_commands_ = 0;  // taken in this turn
+  bool lost_count_ = false;
   std::array<debt, queues> answers_;
 };
 

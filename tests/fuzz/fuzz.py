@@ -120,7 +120,7 @@ def main() -> int:
     elif words.planted:
         passed = planted.hunt(ROOT, words.build, run)
     else:
-        passed = fuzz(words.build, targets, words.time)
+        passed = fuzz(words.build, targets, words.time) + planted.check(ROOT)
     print(f"{sum(passed)} passed, {len(passed) - sum(passed)} failed")
     return 0 if passed and all(passed) else 1
 

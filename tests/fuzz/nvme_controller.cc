@@ -3,6 +3,7 @@
 // and returns, a disk that is late or full. Checked: no crash, no touch of memory that is not
 // there, bounded work in a turn, completions of what was submitted and of nothing else.
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
@@ -14,10 +15,12 @@
 #include "apps/target/fake_host.h"
 #include "drivers/mmio.h"
 #include "drivers/nvme/spec.h"
+#include "drivers/nvme/spec_commands.h"
 #include "mempool/base/check.h"
 #include "tests/fuzz/byte_program.h"
 #include "tests/fuzz/completion_check.h"
 #include "tests/fuzz/guest.h"
+#include "tests/fuzz/host_commands.h"
 
 namespace runnel::fuzz {
 namespace {
@@ -30,10 +33,12 @@ using target::fake::disk;
 
 constexpr std::uint16_t io_queues = completion_check::queues - 1;
 constexpr std::uint32_t stride = 64;
-constexpr std::uint32_t polls_to_settle = 100;
-/// What one turn may do: each queue its share and the burst that was begun, each disk one look.
+constexpr std::uint32_t polls_to_settle = 1000;  // 256 ranges of a command one by one, and more
+/// What one turn may do: each queue its share and the burst that was begun, each job a step, each
+/// disk one look.
 constexpr std::uint32_t work_max =
-    io_queues * (target::io_path::fetch_max + target::io_path::burst_max) + 2 * 32 + 1;
+    io_queues * (target::io_path::fetch_max + target::io_path::burst_max) +
+    target::io_jobs::jobs_max + 2 * 32 + 1;
 
 /// Two disks with different blocks; made once, empty for every input.
 struct storage {
@@ -97,7 +102,8 @@ class host {
                                    .queues = {.io_queues = io_queues,
                                               .entries = 64,
                                               .vectors = 4,
-                                              .doorbell_stride_bytes = stride}},
+                                              .doorbell_stride_bytes = stride},
+                                   .shadow_doorbells = true},
         target::controller_ports{
             .memory = &memory_, .interrupts = &lines_, .paths = paths_, .doorbells = doorbells_});
     check_.emplace(*nvme_, memory_);
@@ -111,7 +117,9 @@ class host {
       step();
       finish_leaving();
     }
-    // Whatever it has begun ends when the disks work and the controller is turned.
+    // Whatever it has begun ends when the disks work and the controller is turned. A host whose
+    // shadow doorbells are where completions go would ring for ever.
+    nvme_->pause();
     disks().let_all_finish();
     for (std::uint32_t i = 0; i < polls_to_settle && !nvme_->quiet(); ++i) {
       poll();
@@ -124,7 +132,7 @@ class host {
 
  private:
   void step() {
-    switch (program_.below(16)) {
+    switch (program_.below(20)) {
       case 0:
         return write_any_register();
       case 1:
@@ -135,11 +143,11 @@ class host {
         return create_queues();
       case 4:
       case 5:
-        return submit(build_admin(), 0);
+        return submit(commands_.admin(), 0);
       case 6:
-        return submit(build_io(), 1 + program_.below(io_queues));
+        return submit(commands_.io(), any_io_queue());
       case 7:
-        return submit(build_listed_io(), 1 + program_.below(io_queues));
+        return submit(build_listed_io(), any_io_queue());
       case 8:
         return ring(program_.take_byte(),
                     program_.rarely(8) ? program_.take<std::uint32_t>() : program_.take_byte());
@@ -155,6 +163,14 @@ class host {
         return change_mode();
       case 14:
         return read_completions();
+      case 15:
+        return submit_pair();
+      case 16:
+        return submit_dataset();
+      case 17:
+        return submit(commands_.abort(any_io_queue()), 0);
+      case 18:
+        return sleep();
       default:
         for (std::uint32_t count = 1 + program_.below(4); count > 0; --count) {
           poll();
@@ -216,17 +232,12 @@ class host {
     nvme_->read_register(offset, std::span{value}.first(1 + program_.below(64)));
   }
 
-  [[nodiscard]] std::uint64_t any_address() { return program_.take_near(guest::base); }
-  [[nodiscard]] std::uint64_t any_page() {
-    return guest::base + 4096 * program_.below(guest::pages);
-  }
-
   /// What drivers do; with one thing wrong, now and then.
   void enable() {
     const std::uint32_t entries = 2 + program_.below(32);
     write(reg::aqa, nvme::admin_queue_attributes(entries, 2 + program_.below(32)));
-    write(reg::asq, program_.rarely(16) ? any_address() : any_page());
-    write(reg::acq, program_.rarely(16) ? any_address() : any_page());
+    write(reg::asq, program_.rarely(16) ? commands_.any_address() : commands_.any_page());
+    write(reg::acq, program_.rarely(16) ? commands_.any_address() : commands_.any_page());
     const std::uint32_t flaw = program_.rarely(16) ? program_.take<std::uint32_t>() : 0;
     write(reg::cc, nvme::enabled_configuration(4096) ^ flaw);
     tails_ = {};
@@ -235,8 +246,8 @@ class host {
   void create_queues() {
     const auto id = static_cast<std::uint16_t>(1 + program_.below(io_queues + 1));
     for (const auto opcode : {admin_opcode::create_io_cq, admin_opcode::create_io_sq}) {
-      submission_entry command = named(opcode);
-      command.prp1 = any_page();
+      submission_entry command = commands_.named(opcode);
+      command.prp1 = commands_.any_page();
       command.cdw10 = nvme::create_queue_cdw10(id, 2 + program_.below(64));
       const std::uint16_t related = opcode == admin_opcode::create_io_sq ? id : 0;
       command.cdw11 = std::uint32_t{related} << 16U | 3U;
@@ -248,68 +259,20 @@ class host {
     }
   }
 
-  template <class Opcode>
-  [[nodiscard]] submission_entry named(Opcode opcode) {
-    submission_entry command{};
-    command.opcode = static_cast<std::uint8_t>(opcode);
-    command.command_id = next_id_++;
-    return command;
-  }
-  /// @param limit  of the low half, mostly
-  [[nodiscard]] std::uint32_t any_dword(std::size_t limit = 256) {
-    const auto low = program_.below(limit);
-    return program_.rarely(16) ? program_.take<std::uint32_t>()
-                               : low | std::uint32_t{program_.take_byte()} << 16U;
-  }
-  /// Flags and namespace as they should be, mostly, and where the data is.
-  void describe(submission_entry& command) {
-    constexpr std::array<std::uint32_t, 4> others{0, 3, nvme::nsid_all, nvme::nsid_all - 1};
-    command.nsid = program_.rarely(8) ? program_.pick(others) : 1 + program_.below(2);
-    command.flags = program_.rarely(16) ? program_.take_byte() : std::uint8_t{0};
-    command.prp1 = any_address();
-    command.prp2 = program_.below(4) == 0 ? list_at_ : any_address();
-  }
-
-  [[nodiscard]] submission_entry build_admin() {
-    constexpr std::array known{admin_opcode::delete_io_sq, admin_opcode::create_io_sq,
-                               admin_opcode::get_log_page, admin_opcode::delete_io_cq,
-                               admin_opcode::create_io_cq, admin_opcode::identify,
-                               admin_opcode::abort,        admin_opcode::set_features,
-                               admin_opcode::get_features, admin_opcode::async_event_request};
-    submission_entry command = named(program_.pick(known));
-    describe(command);
-    if (program_.rarely(4)) {
-      command.nsid = 0;
-    }
-    command.cdw10 = any_dword(16);  // queues, pages, features: their numbers are small
-    command.cdw11 = any_dword();
-    command.cdw12 = program_.rarely(8) ? any_dword() : 0;
-    return command;
-  }
-  [[nodiscard]] submission_entry build_io() {
-    constexpr std::array known{io_opcode::read, io_opcode::write, io_opcode::flush,
-                               io_opcode::compare};
-    submission_entry command = named(program_.pick(known));
-    describe(command);
-    command.cdw10 = program_.take_byte();
-    command.cdw11 = program_.rarely(16) ? any_dword() : 0;
-    command.cdw12 = program_.rarely(16) ? any_dword() : program_.take_byte();
-    command.cdw12 |= program_.rarely(4) ? nvme::io_force_unit_access : 0;
-    return command;
-  }
-
   /// A transfer whose list of pages meets the end of its page, and goes on somewhere, or in itself.
   [[nodiscard]] submission_entry build_listed_io() {
-    submission_entry command = named(program_.pick(std::array{io_opcode::read, io_opcode::write}));
-    const std::uint64_t page = any_page();
+    submission_entry command =
+        commands_.named(program_.pick(std::array{io_opcode::read, io_opcode::write}));
+    const std::uint64_t page = commands_.any_page();
     const std::uint32_t entries = 1 + program_.below(4);
     command.nsid = 1;
-    command.prp1 = any_page();
+    command.prp1 = commands_.any_page();
     command.prp2 = page + 4096 - entries * sizeof(std::uint64_t);
     command.cdw12 = program_.take_byte();
     for (std::uint32_t i = 0; i < entries; ++i) {
-      const std::array<std::uint64_t, 4> leads{any_page(), page, command.prp2, any_address()};
-      const std::uint64_t entry = i + 1 < entries ? any_page() : program_.pick(leads);
+      const std::array<std::uint64_t, 4> leads{commands_.any_page(), page, command.prp2,
+                                               commands_.any_address()};
+      const std::uint64_t entry = i + 1 < entries ? commands_.any_page() : program_.pick(leads);
       memory_.write(command.prp2 + i * sizeof entry, std::as_bytes(std::span{&entry, 1}));
     }
     return command;
@@ -327,15 +290,50 @@ class host {
     tail = static_cast<std::uint16_t>((tail + 1) % sq.entries);
     ring(2 * queue, tail);
   }
+  /// The register and, where the host has one, its shadow.
   void ring(std::size_t index, std::uint32_t value) {
-    mmio_write(doorbells_.data() + stride * (index % (2 * (io_queues + 1))), value);
+    const std::size_t offset = stride * (index % (2 * (io_queues + 1)));
+    mmio_write(doorbells_.data() + offset, value);
+    if (const auto& shadow = nvme_->state().shadow; shadow.in_use) {
+      memory_.write(raw(shadow.doorbells) + offset, std::as_bytes(std::span{&value, 1}));
+    }
+  }
+
+  [[nodiscard]] std::uint16_t any_io_queue() {
+    return static_cast<std::uint16_t>(1 + program_.below(io_queues));
+  }
+  void submit_pair() {
+    const std::uint16_t queue = any_io_queue();
+    for (const submission_entry& half : commands_.pair()) {
+      submit(half, queue);
+    }
+  }
+  void submit_dataset() {
+    const std::uint64_t page = commands_.any_page();
+    const std::uint32_t count = 1 + program_.below(256);
+    for (std::uint32_t left = std::min(count, 4U); left > 0; --left) {
+      const nvme::dataset_range range{
+          .attributes = 0,
+          .blocks = program_.take_byte(),
+          .first = program_.rarely(8) ? program_.take<std::uint64_t>() : program_.take_byte()};
+      memory_.write(page + (left - 1) * sizeof range, std::as_bytes(std::span{&range, 1}));
+    }
+    submit(commands_.dataset(page, count), any_io_queue());
+  }
+
+  /// As the core that serves it: asks to be rung, looks once more, and wakes up.
+  void sleep() {
+    if (nvme_->arm()) {
+      poll();
+    }
+    nvme_->disarm();
   }
 
   /// Entries of a PRP list, or anything else of 8 bytes; also a list that leads to itself.
   void write_list() {
-    std::uint64_t at = any_address();
-    std::uint64_t page = program_.rarely(4) ? at : any_address();
-    list_at_ = at;
+    std::uint64_t at = commands_.any_address();
+    std::uint64_t page = program_.rarely(4) ? at : commands_.any_address();
+    commands_.list_is_at(at);
     const std::uint64_t distance = program_.pick(std::array<std::uint64_t, 3>{4096, 0, 1});
     for (std::uint32_t left = 1 + program_.below(40); left > 0; --left) {
       memory_.write(at, std::as_bytes(std::span{&page, 1}));
@@ -404,6 +402,7 @@ class host {
   }
 
   byte_program program_;
+  host_commands commands_{program_};
   guest memory_;
   std::vector<std::byte> doorbells_;
   target::fake::interrupts lines_;
@@ -413,8 +412,6 @@ class host {
   std::array<std::uint16_t, io_queues + 1> tails_{};
   std::optional<std::size_t> leaving_;
   std::uint64_t reads_at_rest_ = 0;
-  std::uint64_t list_at_ = 0;  // of the last one
-  std::uint16_t next_id_ = 1;
   bool disks_fail_ = false;  // a failed read is not counted as one, but may have written
   bool disabling_ = false;
 };

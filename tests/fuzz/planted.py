@@ -16,6 +16,18 @@ def _patch(copy: Path, patch: Path, *options: str) -> None:
     subprocess.run(["patch", "-p1", "--silent", *options, "-i", str(patch)], cwd=copy, check=True)
 
 
+def check(root: Path) -> list[bool]:
+    """A case for each bug: it can still be put into the sources."""
+    passed = []
+    for patch in sorted((root / "tests/fuzz/planted").glob("*.patch")):
+        tried = subprocess.run(["patch", "-p1", "--dry-run", "--fuzz=0", "-i", str(patch)],
+                               cwd=root, capture_output=True, text=True, check=False)
+        passed.append(tried.returncode == 0)
+        if not passed[-1]:
+            print(f"FAILED planted/{patch.name} fits the sources no more:", tried.stdout, sep="\n")
+    return passed
+
+
 def hunt(root: Path, build: Path, run: Callable[[Path, str, int], Any]) -> list[bool]:
     """A case for each bug. `build` is a build folder in the copy."""
     passed = []
