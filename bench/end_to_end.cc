@@ -7,7 +7,9 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cstdio>
+#include <exception>
 #include <fstream>
 #include <string>
 #include <string_view>
@@ -69,10 +71,8 @@ struct sample {
 
 template <class Field>
 std::vector<double> column(const std::vector<sample>& samples, Field field) {
-  std::vector<double> values;
-  for (const sample& one : samples) {
-    values.push_back(field(one));
-  }
+  std::vector<double> values(samples.size());
+  std::ranges::transform(samples, values.begin(), field);
   return values;
 }
 
@@ -194,5 +194,10 @@ int run(int argc, char** argv) {
 }  // namespace runnel::bench
 
 int main(int argc, char** argv) {
-  return runnel::bench::run(argc, argv);
+  try {
+    return runnel::bench::run(argc, argv);
+  } catch (const std::exception& problem) {  // libraries: JSON, out of memory
+    fmt::print(stderr, "end_to_end: {}\n", problem.what());
+    return 1;
+  }
 }
