@@ -1,151 +1,111 @@
 #pragma once
 
+#include <sys/eventfd.h>
+
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <map>
-#include <optional>
 #include <span>
 #include <vector>
 
 #include "drivers/mmio.h"
-#include "drivers/nvme/identify.h"
+#include "drivers/nvme/registers.h"
 #include "drivers/nvme/spec.h"
 #include "mempool/base/check.h"
 #include "tests/fuzz/byte_program.h"
-#include "tests/sim/plain_transport.h"
+#include "tests/fuzz/hostile_pages.h"
+#include "tests/fuzz/hostile_transport.h"
 
 namespace runnel::fuzz {
+
+/// What a device is, whatever it does later.
+struct device_traits {
+  bool map_doorbells = true;
+  bool shadow_doorbells = false;
+  bool interrupts = false;   // a vector for each queue
+  std::uint32_t pci_id = 0;  // vendor in the low half
+  std::uint32_t version = nvme::version(2, 0);
+};
 
 /// An NVMe device that behaves as long as the program says nothing else: at each thing it does, a
 /// byte of the program may have it lie, fail, be silent, repeat itself or write what it was not
 /// asked for into the memory that was mapped for it. The connection to it fails likewise.
-class hostile_device final : public sim::plain_transport {
+class hostile_device final : public hostile_transport {
  public:
   static constexpr std::uint64_t doorbells_at = 0x1000;
   static constexpr std::size_t doorbell_bytes = 4096;
-  static constexpr std::uint32_t blocks = 64;
 
-  hostile_device(byte_program& program, bool map_doorbells)
-      : plain_transport{doorbells_at + doorbell_bytes},
-        program_{program},
-        map_doorbells_{map_doorbells} {}
+  hostile_device(byte_program& program, const device_traits& traits)
+      : hostile_transport{program, doorbells_at + doorbell_bytes,
+                          traits.interrupts ? vectors_max : 0},
+        traits_{traits} {}
+  hostile_device(const hostile_device&) = delete;
+  hostile_device& operator=(const hostile_device&) = delete;
 
-  /// While it is on, the device does what is right, and the program is not asked.
-  void be_honest(bool on) noexcept { honest_ = on; }
-
-  /// What the device does by itself: fetches what is rung for, or writes what nobody asked for.
-  void run() {
-    for (std::uint16_t id = 0; id < queues_max; ++id) {
-      for (unsigned budget = 64; budget > 0 && fetch_one(id); --budget) {
-      }
-    }
-    if (lies(16)) {
-      scribble();
-    }
-  }
-
-  instant advance(instant) noexcept override {
-    if (state_ == vfio::transport_state::connecting) {
-      state_ = vfio::transport_state::ready;
-    }
-    if (lies(64)) {
-      state_ = vfio::transport_state::gone;
-      reason_ = {.what = {errc::device_gone}, .operation = "reach", .object = "fuzz", .hint = {}};
-    }
-    if (state_ == vfio::transport_state::ready) {
-      run();
-    }
-    return never;
-  }
   [[nodiscard]] std::span<std::byte> map_region(std::uint32_t index, std::uint64_t offset,
                                                 std::uint64_t length) noexcept override {
     const bool fits = index == 0 && offset == doorbells_at && length <= doorbells_.size();
-    return map_doorbells_ && fits ? std::span{doorbells_}.first(length) : std::span<std::byte>{};
-  }
-
-  [[nodiscard]] result<ticket> region_read(std::uint32_t index, std::uint64_t offset,
-                                           std::uint32_t bytes) noexcept override {
-    std::uint64_t value = index == 0 ? read_register(offset) : 0;
-    if (lies(32)) {
-      value = program_.take<std::uint64_t>();
-    } else if (lies(32)) {
-      value ^= std::uint64_t{1} << program_.below(64);
-    }
-    return answer(bytes >= 8 ? value : value & ((std::uint64_t{1} << 8 * bytes) - 1));
-  }
-  [[nodiscard]] result<ticket> region_write(std::uint32_t index, std::uint64_t offset,
-                                            std::span<const std::byte> bytes) noexcept override {
-    store(index, offset, bytes);
-    return answer(0);
-  }
-  [[nodiscard]] result<> region_post(std::uint32_t index, std::uint64_t offset,
-                                     std::span<const std::byte> bytes) noexcept override {
-    if (state_ == vfio::transport_state::gone) {
-      return fail(errc::device_gone);
-    }
-    if (lies(16)) {
-      return fail(errc::queue_full);
-    }
-    store(index, offset, bytes);
-    return {};
-  }
-  [[nodiscard]] std::optional<vfio::transport_reply> take(ticket which) noexcept override {
-    if (state_ == vfio::transport_state::gone) {
-      return vfio::transport_reply{.status = {errc::device_gone}, .value = 0, .data = {}};
-    }
-    const auto found = replies_.find(which);
-    CHECK(found != replies_.end());
-    if (lies(32)) {
-      return std::nullopt;  // later, or never
-    }
-    const std::uint64_t value = found->second;
-    replies_.erase(found);
-    const error status = lies(64) ? error{errc::os, 5} : error{};
-    return vfio::transport_reply{.status = status, .value = value, .data = {}};
-  }
-  void abandon(ticket which) noexcept override { replies_.erase(which); }
-
-  [[nodiscard]] result<ticket> map(const region& memory) noexcept override {
-    memory_ = &memory;
-    return answer(0);
-  }
-  [[nodiscard]] result<ticket> unmap(const region& memory) noexcept override {
-    CHECK(memory_ == &memory);
-    memory_ = nullptr;
-    return answer(0);
+    return traits_.map_doorbells && fits ? std::span{doorbells_}.first(length)
+                                         : std::span<std::byte>{};
   }
 
  private:
   static constexpr std::uint16_t queues_max = 3;
   static constexpr std::uint32_t block_bytes = 512;
+  static constexpr std::size_t event_requests_max = 4;
 
   struct ring {
     std::uint64_t base = 0;
     std::uint32_t entries = 0;  // 0: there is none
+    bool wakes = false;         // of completions: each is an interrupt
     std::uint32_t at = 0;       // where we fetch or post next
     std::uint16_t phase = nvme::completion_phase;
   };
+  /// A command that was fetched and has not ended.
+  struct held_command {
+    std::uint16_t queue = 0;
+    std::uint16_t id = 0;
+    friend bool operator==(const held_command&, const held_command&) = default;
+  };
 
-  [[nodiscard]] bool lies(std::size_t odds) { return !honest_ && program_.rarely(odds); }
-
-  [[nodiscard]] result<ticket> answer(std::uint64_t value) {
-    if (state_ != vfio::transport_state::ready) {
-      return fail(errc::device_gone);
-    }
-    const ticket id{++last_ticket_};
-    replies_[id] = value;
-    return id;
+  /// Whether the driver did what is wrong. What a device wrote over its commands is nothing of its.
+  [[nodiscard]] bool is_wrong(bool fine) const {
+    CHECK(fine || admin_spoiled_);
+    return !fine;
   }
 
-  [[nodiscard]] std::uint64_t read_register(std::uint64_t offset) const {
+  /// Fetches what is rung for, or writes what nobody asked for.
+  void run() override {
+    for (std::uint16_t id = 0; id < queues_max; ++id) {
+      for (unsigned budget = 64; budget > 0 && fetch_one(id); --budget) {
+      }
+    }
+    if (honesty_.always) {
+      return;
+    }
+    switch (program_.below(16)) {
+      case 13:
+        return end_late();
+      case 14:
+        return report_event();
+      case 15:
+        return scribble();
+      default:
+        break;
+    }
+  }
+
+  [[nodiscard]] std::uint64_t load(std::uint32_t index, std::uint64_t offset) const override {
+    if (index != 0) {
+      return offset == nvme::pci_id ? traits_.pci_id : 0;
+    }
     switch (static_cast<nvme::reg>(offset)) {
       case nvme::reg::cap:
         return 63U | 1U << 16U | 2U << 24U | std::uint64_t{1} << 37U | std::uint64_t{1} << 59U;
       case nvme::reg::vs:
-        return nvme::version(2, 0);
+        return traits_.version;
       case nvme::reg::cc:
         return cc_;
       case nvme::reg::csts:
@@ -158,7 +118,7 @@ class hostile_device final : public sim::plain_transport {
     }
   }
 
-  void store(std::uint32_t index, std::uint64_t offset, std::span<const std::byte> bytes) {
+  void store(std::uint32_t index, std::uint64_t offset, std::span<const std::byte> bytes) override {
     std::uint64_t value = 0;
     CHECK(bytes.size() <= sizeof value);
     std::memcpy(&value, bytes.data(), bytes.size());
@@ -197,32 +157,53 @@ class hostile_device final : public sim::plain_transport {
     }
     submission_ = completion_ = {};
     doorbells_.fill({});
+    held_.clear();
+    event_requests_.clear();
+    shadows_at_ = indices_at_ = 0;
+    admin_spoiled_ = false;
     if (!was_enabled) {
       submission_[0] = {.base = asq_, .entries = (aqa_ & 0xfffU) + 1};
       completion_[0] = {.base = acq_, .entries = (aqa_ >> 16U) + 1};
     }
   }
 
-  /// Memory that the driver has mapped for us; null elsewhere.
-  [[nodiscard]] std::byte* at(std::uint64_t address, std::uint64_t bytes) const {
-    if (memory_ == nullptr) {
-      return nullptr;
+  /// How far the driver has come; with shadow doorbells it is told when we want to hear of it.
+  [[nodiscard]] std::uint32_t tail_of(std::uint16_t id) {
+    const std::size_t word = std::size_t{8} * id;
+    const std::byte* const shadow =
+        id != 0 && shadows_at_ != 0 ? at(shadows_at_ + word, sizeof(std::uint32_t)) : nullptr;
+    if (shadow == nullptr) {
+      return mmio_read<std::uint32_t>(&doorbells_[word]);
     }
-    const std::uint64_t first = raw(memory_->first_iova());
-    const bool inside = address >= first && range_within(address - first, bytes, memory_->length);
-    return inside ? memory_->address + (address - first) : nullptr;
+    const auto tail = mmio_read<std::uint32_t>(shadow);
+    std::byte* const index = at(indices_at_ + word, sizeof(std::uint32_t));
+    if (tail != submission_[id].at && index != nullptr) {
+      mmio_write<std::uint32_t>(index, lies(4) ? program_.take<std::uint16_t>() : tail);
+    }
+    return tail;
+  }
+
+  [[nodiscard]] static bool is_event_request(const nvme::submission_entry& entry) {
+    return entry.opcode == static_cast<std::uint8_t>(nvme::admin_opcode::async_event_request);
   }
 
   bool fetch_one(std::uint16_t id) {
     ring& queue = submission_[id];
-    const auto tail = mmio_read<std::uint32_t>(&doorbells_[std::size_t{8} * id]);
+    if (queue.entries == 0 || queue.at == tail_of(id)) {
+      return false;
+    }
     nvme::submission_entry entry{};
-    std::byte* const from = at(queue.base + queue.at * sizeof entry, sizeof entry);
-    if (queue.entries == 0 || queue.at == tail || from == nullptr) {
+    const std::byte* const from = at(queue.base + queue.at * sizeof entry, sizeof entry);
+    if (from == nullptr) {
       return false;
     }
     std::memcpy(&entry, from, sizeof entry);
     queue.at = queue.at + 1 == queue.entries ? 0 : queue.at + 1;
+    if (id == 0 && is_event_request(entry) && event_requests_.size() < event_requests_max &&
+        !lies(8)) {
+      event_requests_.push_back(entry.command_id);
+      return true;
+    }
     std::uint32_t value = 0;
     const auto status = id == 0 ? serve_admin(entry, value) : serve_io(entry);
     finish(id, entry, status, value);
@@ -233,7 +214,8 @@ class hostile_device final : public sim::plain_transport {
               std::uint32_t value) {
     switch (lies(8) ? program_.below(6) : 6) {
       case 0:
-        return;  // never
+        held_.push_back({.queue = id, .id = entry.command_id});
+        return;  // later, or never
       case 1:
         post(id, entry.command_id, static_cast<nvme::status_code>(program_.take<std::uint16_t>()),
              program_.take<std::uint32_t>());
@@ -259,11 +241,12 @@ class hostile_device final : public sim::plain_transport {
   void post(std::uint16_t id, std::uint16_t command, nvme::status_code status,
             std::uint32_t value) {
     ring& queue = completion_[id];
-    const nvme::completion_entry entry{.command_specific = value,
-                                       .sq_head = honest_ ? std::uint8_t{0} : program_.take_byte(),
-                                       .sq_id = id,
-                                       .command_id = command,
-                                       .status_and_phase = nvme::status_word(status, queue.phase)};
+    const nvme::completion_entry entry{
+        .command_specific = value,
+        .sq_head = honesty_.always ? std::uint8_t{0} : program_.take_byte(),
+        .sq_id = id,
+        .command_id = command,
+        .status_and_phase = nvme::status_word(status, queue.phase)};
     std::byte* const to = at(queue.base + queue.at * sizeof entry, sizeof entry);
     if (queue.entries == 0 || to == nullptr) {
       return;
@@ -271,87 +254,155 @@ class hostile_device final : public sim::plain_transport {
     std::memcpy(to, &entry, sizeof entry);
     queue.at = queue.at + 1 == queue.entries ? 0 : queue.at + 1;
     queue.phase ^= queue.at == 0 ? nvme::completion_phase : 0;
+    if (queue.wakes && !lies(8)) {
+      static_cast<void>(eventfd_write(wakes_[id].get(), 1));
+    }
+  }
+
+  void end_late() {
+    if (!held_.empty()) {
+      const auto which = held_.begin() + program_.below<std::ptrdiff_t>(held_.size());
+      post(which->queue, which->id, nvme::status_code::success, 0);
+      held_.erase(which);
+    }
+  }
+
+  void report_event() {
+    using enum nvme::event_type;
+    constexpr auto page = nvme::log_page::health_information;
+    constexpr std::array answers{
+        nvme::event_answer(error, 3, nvme::log_page::error_information),
+        nvme::event_answer(health, 1, page),
+        nvme::event_answer(notice, 0, nvme::log_page::changed_namespaces),
+        nvme::event_answer(notice, 1, nvme::log_page::firmware_slots),
+        nvme::event_answer(command_set, 0, page),
+        nvme::event_answer(notice, 77, page),
+    };
+    if (event_requests_.empty()) {
+      return;
+    }
+    const std::uint32_t said = lies(8) ? program_.take<std::uint32_t>() : program_.pick(answers);
+    const auto status =
+        lies(8) ? nvme::status_code::aer_limit_exceeded : nvme::status_code::success;
+    post(0, event_requests_.back(), status, said);
+    event_requests_.pop_back();
+  }
+
+  /// Ends the command, or keeps it, or ends it and forgets that.
+  void abort(const nvme::submission_entry& entry) {
+    const held_command late{.queue = static_cast<std::uint16_t>(entry.cdw10),
+                            .id = static_cast<std::uint16_t>(entry.cdw10 >> 16U)};
+    const auto found = std::ranges::find(held_, late);
+    if (found == held_.end() || lies(4)) {
+      return;
+    }
+    if (!lies(4)) {
+      held_.erase(found);
+    }
+    post(late.queue, late.id, nvme::status_code::abort_requested, 0);
   }
 
   /// Bytes of the program into any queue, or where the last admin data went.
   void scribble() {
-    const std::array<std::uint64_t, 5> places{completion_[0].base, completion_[1].base,
-                                              submission_[1].base, data_at_, asq_};
+    const std::array<std::uint64_t, 7> places{
+        completion_[0].base, completion_[1].base, submission_[1].base, data_at_, asq_,
+        shadows_at_,         indices_at_};
     const std::uint64_t to = program_.pick(places) + program_.take<std::uint16_t>() % 4096;
     const auto bytes = program_.take_bytes(1 + program_.below(32));
     if (std::byte* const there = at(to, bytes.size()); there != nullptr && to != 0) {
       std::ranges::copy(bytes, there);
+      admin_spoiled_ = admin_spoiled_ || (to < asq_ + 4096 && asq_ < to + bytes.size());
     }
   }
 
   nvme::status_code serve_admin(const nvme::submission_entry& entry, std::uint32_t& value) {
     const auto id = static_cast<std::uint16_t>(entry.cdw10);
-    const std::uint32_t entries = (entry.cdw10 >> 16U) + 1;
     switch (static_cast<nvme::admin_opcode>(entry.opcode)) {
       case nvme::admin_opcode::identify:
-        return identify(entry);
       case nvme::admin_opcode::get_log_page:
-        data_at_ = entry.prp1;
-        return nvme::status_code::success;
+        return give_page(entry);
       case nvme::admin_opcode::set_features:
         value = nvme::number_of_queues(queues_max - 1, queues_max - 1);
         return nvme::status_code::success;
-      case nvme::admin_opcode::create_io_cq:
-      case nvme::admin_opcode::create_io_sq: {
-        CHECK(id != 0 && id < queues_max);
-        const bool is_sq =
-            entry.opcode == static_cast<std::uint8_t>(nvme::admin_opcode::create_io_sq);
-        CHECK(at(entry.prp1, entries * (is_sq ? 64ULL : 16ULL)) != nullptr);
-        (is_sq ? submission_ : completion_)[id] = {.base = entry.prp1, .entries = entries};
+      case nvme::admin_opcode::get_features:
+        value = entry.cdw10;
         return nvme::status_code::success;
-      }
+      case nvme::admin_opcode::create_io_cq:
+      case nvme::admin_opcode::create_io_sq:
+        return create_queue(entry);
       case nvme::admin_opcode::delete_io_sq:
         submission_[id % queues_max] = {};
         return nvme::status_code::success;
       case nvme::admin_opcode::delete_io_cq:
         completion_[id % queues_max] = {};
         return nvme::status_code::success;
+      case nvme::admin_opcode::doorbell_buffer_config:
+        if (is_wrong(at(entry.prp1, 4096) && at(entry.prp2, 4096))) {
+          return nvme::status_code::invalid_field;
+        }
+        shadows_at_ = entry.prp1;
+        indices_at_ = entry.prp2;
+        return nvme::status_code::success;
+      case nvme::admin_opcode::abort:
+        abort(entry);
+        return nvme::status_code::success;
+      case nvme::admin_opcode::format_nvm:
+        pages_.format(entry.cdw10);
+        return nvme::status_code::success;
+      case nvme::admin_opcode::async_event_request:
+        return nvme::status_code::aer_limit_exceeded;
       default:
         return nvme::status_code::invalid_opcode;
     }
   }
 
-  nvme::status_code identify(const nvme::submission_entry& entry) {
-    std::byte* const out = at(entry.prp1, nvme::identify_bytes);
-    CHECK(out != nullptr);
+  nvme::status_code create_queue(const nvme::submission_entry& entry) {
+    const auto id = static_cast<std::uint16_t>(entry.cdw10);
+    const std::uint32_t entries = (entry.cdw10 >> 16U) + 1;
+    const bool is_sq = entry.opcode == static_cast<std::uint8_t>(nvme::admin_opcode::create_io_sq);
+    const bool wakes = !is_sq && (entry.cdw11 & nvme::create_cq_interrupts) != 0;
+    if (is_wrong(id != 0 && id < queues_max && at(entry.prp1, entries * (is_sq ? 64ULL : 16ULL)) &&
+                 (!wakes || (entry.cdw11 >> 16U == id && wakes_[id])))) {
+      return nvme::status_code::invalid_field;
+    }
+    (is_sq ? submission_ : completion_)[id] = {
+        .base = entry.prp1, .entries = entries, .wakes = wakes};
+    return nvme::status_code::success;
+  }
+
+  /// Identify, or get log page.
+  nvme::status_code give_page(const nvme::submission_entry& entry) {
+    const bool is_log = entry.opcode == static_cast<std::uint8_t>(nvme::admin_opcode::get_log_page);
+    const std::uint64_t log_bytes =
+        (std::uint64_t{entry.cdw11 & 0xffffU} << 16U | entry.cdw10 >> 16U) * 4 + 4;
+    const std::uint64_t bytes = is_log ? log_bytes : nvme::identify_bytes;
+    std::byte* const first = at(entry.prp1, bytes);
+    if (is_wrong(first != nullptr && bytes <= 4096 && entry.prp1 % 4096 == 0)) {
+      return nvme::status_code::data_transfer_error;
+    }
     data_at_ = entry.prp1;
-    std::memset(out, 0, nvme::identify_bytes);
-    switch (static_cast<nvme::identify_cns>(entry.cdw10 & 0xffU)) {
-      case nvme::identify_cns::controller: {
-        nvme::identify_controller data{};
-        data.mdts = honest_ ? std::uint8_t{1} : program_.below<std::uint8_t>(6);
-        data.sqes = 0x66;
-        data.cqes = 0x44;
-        std::memcpy(out, &data, sizeof data);
-        break;
-      }
-      case nvme::identify_cns::active_namespaces:
-        out[0] = std::byte{1};
-        break;
-      case nvme::identify_cns::namespace_nvm: {
-        nvme::identify_namespace data{};
-        data.nsze = blocks;
-        data.lbaf[0].lbads = 9;
-        std::memcpy(out, &data, sizeof data);
-        break;
-      }
-      default:
-        out[0] = std::byte{3};
-        out[1] = std::byte{16};
-        break;
+    const std::span out{first, bytes};
+    std::ranges::fill(out, std::byte{0});
+    if (is_log) {
+      pages_.log(static_cast<nvme::log_page>(entry.cdw10 & 0xffU), out);
+    } else {
+      pages_.identify(static_cast<nvme::identify_cns>(entry.cdw10 & 0xffU), out);
     }
     return nvme::status_code::success;
   }
 
   /// Every page that a command names must be memory that was mapped.
   nvme::status_code serve_io(const nvme::submission_entry& entry) const {
-    if (static_cast<nvme::io_opcode>(entry.opcode) == nvme::io_opcode::flush) {
-      return nvme::status_code::success;
+    switch (static_cast<nvme::io_opcode>(entry.opcode)) {
+      case nvme::io_opcode::flush:
+      case nvme::io_opcode::write_zeroes:
+      case nvme::io_opcode::verify:
+        return nvme::status_code::success;
+      case nvme::io_opcode::dataset_management:
+        return at(entry.prp1, 16) != nullptr ? nvme::status_code::success
+                                             : nvme::status_code::data_transfer_error;
+      default:
+        break;
     }
     std::uint64_t left = std::uint64_t{(entry.cdw12 & 0xffffU) + 1} * block_bytes;
     const std::uint64_t in_first = std::min(left, 4096 - entry.prp1 % 4096);
@@ -376,17 +427,17 @@ class hostile_device final : public sim::plain_transport {
     return nvme::status_code::success;
   }
 
-  byte_program& program_;
-  bool map_doorbells_;
-  bool honest_ = false;
-  std::map<ticket, std::uint64_t> replies_;
-  std::uint32_t last_ticket_ = 0;
-  const region* memory_ = nullptr;
-
+  device_traits traits_;
+  hostile_pages pages_{honesty_, traits_.shadow_doorbells};
   alignas(4096) std::array<std::byte, doorbell_bytes> doorbells_{};
   std::array<ring, queues_max> submission_;
   std::array<ring, queues_max> completion_;
+  std::vector<held_command> held_;
+  std::vector<std::uint16_t> event_requests_;
+  bool admin_spoiled_ = false;  // we wrote where admin commands are
   std::uint64_t data_at_ = 0;
+  std::uint64_t shadows_at_ = 0;
+  std::uint64_t indices_at_ = 0;
   std::uint32_t cc_ = 0;
   std::uint32_t aqa_ = 0;
   std::uint64_t asq_ = 0;

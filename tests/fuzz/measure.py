@@ -45,6 +45,9 @@ CONTROLLER = [
 OTHERS = [
     "drivers/nvme/bring_up.cc",
     "drivers/nvme/controller.cc",
+    "drivers/nvme/events.cc",
+    "drivers/nvme/interrupts.cc",
+    "drivers/nvme/look_after.cc",
     "drivers/nvme/queue_pair.cc",
     "drivers/nvme/shut_down.cc",
     "drivers/vfio/user_client.cc",

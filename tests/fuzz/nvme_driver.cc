@@ -27,7 +27,8 @@ using namespace std::chrono_literals;
 constexpr std::uint32_t depth = 4;
 constexpr int turns_to_settle = 400;
 constexpr int turns_to_retire = 20;
-constexpr std::size_t window_bytes = 512 * kib;
+constexpr std::uint32_t idle_turns_max = 40;
+constexpr std::size_t window_bytes = 256 * kib;
 constexpr std::size_t data_bytes = 64 * kib;
 
 window make_window() {
@@ -40,13 +41,27 @@ window& memory() {
   return all;
 }
 
+/// @param bits  a byte whose low two bits are the kind of user
+device_traits traits_from(std::uint32_t bits) {
+  constexpr std::array<std::uint32_t, 8> ids{
+      0,           0,           0,           0x2263'126f,  // the last: no descriptors
+      0xa809'144d, 0xa821'144d, 0x0100'1bb1, 0x5845'8086,  // zeroes, late, late and none, no list
+  };
+  return {.map_doorbells = (bits & 3U) != 1,
+          .shadow_doorbells = (bits & 4U) != 0,
+          .interrupts = (bits & 8U) != 0,
+          .pci_id = ids[bits >> 4U & 7U],
+          .version = (bits & 128U) != 0 ? nvme::version(1, 2) : nvme::version(2, 0)};
+}
+
 class user {
  public:
   explicit user(byte_program program)
       : program_{program}, data_{*memory().allocate(data_bytes, 4096)} {
-    const std::uint32_t kind = program_.below(4);
+    const std::uint32_t bits = program_.take_byte();
+    const std::uint32_t kind = bits & 3U;
     begins_well_ = program_.below(4) != 0;
-    auto made = std::make_unique<hostile_device>(program_, kind != 1);
+    auto made = std::make_unique<hostile_device>(program_, traits_from(bits));
     hostile_device& device = *made;
     device_ = &device;
     subject_ = std::make_unique<nvme::controller>(
@@ -56,6 +71,8 @@ class user {
             .queue_count = kind == 2 ? 2U : 1U,
             .queue_depth = depth,
             .doorbells = kind == 3 ? nvme::doorbell_policy::burst : nvme::doorbell_policy::eager,
+            .interrupts = true,
+            .io_limit = 16s,         // a sixteenth of it is a turn without anything to do
             .format_limit = 1min});  // what one waits for is to end within `turns_to_settle`
   }
   user(const user&) = delete;
@@ -81,16 +98,17 @@ class user {
     settle();
     CHECK(subject_->state() == nvme::controller_state::closed ||
           subject_->state() == nvme::controller_state::failed);
-    for (int i = 0; i < turns_to_retire; ++i) {
+    for (int i = 0; i < turns_to_retire && !(at_rest_ && waiting_.empty()); ++i) {
       pass(1s);
     }
     poll();
+    look();
     CHECK(waiting_.empty());  // with its device gone or off, every request has ended
   }
 
  private:
   void step() {
-    switch (program_.below(8)) {
+    switch (program_.below(16)) {
       case 0:
       case 1:
       case 2:
@@ -104,16 +122,45 @@ class user {
         return ask();
       case 6:
         return make_queue();
-      default:
-        for (std::uint32_t turns = 1 + program_.below(8); turns > 0; --turns) {
-          turn();
+      case 8:
+      case 9:
+        return doze();
+      case 10:
+        return idle(false);
+      case 11:
+        return idle(true);
+      case 12:
+      case 13:
+        for (std::uint32_t requests = 1 + program_.below(16); requests > 0; --requests) {
+          submit();
         }
+        return;
+      case 14:
+        return move_memory();
+      default:
+        return run_turns(1 + program_.below(8));
+    }
+  }
+
+  /// Time passes: in 17 turns or so a command is over its time.
+  void idle(bool honest) {
+    const std::uint32_t turns = std::min(8U << program_.below(4), idle_turns_left_);
+    idle_turns_left_ -= turns;
+    device_->be_honest(honest);
+    run_turns(turns);
+    device_->be_honest(false);
+  }
+
+  void run_turns(std::uint32_t count) {
+    for (; count > 0; --count) {
+      turn();
     }
   }
 
   void turn() {
     poll();
     const instant next = subject_->advance(now_);
+    at_rest_ = next == never;
     now_ = next == never ? now_ + 1ms : std::max(next, now_ + 1us);
   }
   void pass(nanoseconds time) {
@@ -140,6 +187,22 @@ class user {
     }
   }
 
+  /// @pre there is one
+  block_queue& any_queue() { return *queues_[program_.below(queues_.size())]; }
+
+  /// The core of a queue sleeps, if it may.
+  void doze() {
+    if (queues_.empty()) {
+      return;
+    }
+    block_queue& queue = any_queue();
+    if (queue.arm() && queue.wake_fd() < 0) {  // nothing tells: then nothing comes
+      CHECK(std::ranges::none_of(waiting_, [&](const auto& each) { return each.first == &queue; }));
+    }
+    turn();
+    queue.disarm();
+  }
+
   void submit() {
     if (queues_.empty()) {
       return;
@@ -160,7 +223,7 @@ class user {
     block_request request{.tag = next_tag_,
                           .segments = segments.data(),
                           .segment_count = count,
-                          .blocks = program_.rarely(8) ? program_.take_byte() : blocks,
+                          .blocks = program_.rarely(8) ? program_.take<std::uint16_t>() : blocks,
                           .first = lba{program_.take_byte()},
                           .op = program_.pick(std::array{
                               block_op::read, block_op::write, block_op::flush, block_op::compare,
@@ -171,10 +234,11 @@ class user {
     if (request.op == block_op::flush) {
       request.blocks = 0;
     }
-    block_queue& queue = *queues_[program_.below(static_cast<std::uint32_t>(queues_.size()))];
+    request.force_unit_access = program_.rarely(4);
+    block_queue& queue = any_queue();
     queue.submit({&request, 1});
     if (request.state == block_state::pending) {
-      waiting_.insert(next_tag_++);
+      waiting_.emplace(&queue, next_tag_++);
     }
     if (program_.below(4) != 3) {
       queue.flush();
@@ -185,10 +249,34 @@ class user {
     std::array<block_completion, 8> out;
     for (const auto& queue : queues_) {
       for (const block_completion& each : std::span{out}.first(queue->poll(out))) {
-        CHECK(waiting_.erase(each.tag) == 1);
+        CHECK(waiting_.erase({queue.get(), each.tag}) == 1);
       }
       queue->flush();
     }
+  }
+
+  /// Maps memory of the user's, or unmaps it.
+  void move_memory() {
+    if (moving_) {
+      if (subject_->take(*moving_)) {
+        moving_.reset();
+      }
+      return;
+    }
+    const auto started = own_mapped_ ? subject_->unmap(own_) : subject_->map(own_);
+    if (started) {
+      own_mapped_ = !own_mapped_;
+      moving_ = *started;
+    }
+  }
+
+  /// What is shown of a device, or of its end.
+  void look() {
+    for (const char each : nvme::text_of(subject_->details().controller_identity.sn)) {
+      CHECK(each >= ' ' && each <= '~');
+    }
+    CHECK(subject_->state() != nvme::controller_state::failed ||
+          subject_->reason().what.code != errc::ok);
   }
 
   /// Asks one question; it is refused when it is wrong, or while another is under way.
@@ -203,15 +291,19 @@ class user {
         static_cast<void>(subject_->set_feature(which, program_.take_byte()));
         break;
       case 2:
-        static_cast<void>(subject_->format(program_.take_byte(), nvme::erase::user_data));
+        static_cast<void>(
+            subject_->format(program_.below<std::uint8_t>(6), nvme::erase::user_data));
         break;
       default:
         static_cast<void>(
             subject_->read_log(nvme::log_page::health_information, program_.pick(sizes)));
     }
-    turn();
-    if (const auto answer = subject_->take_answer(); answer && *answer) {
-      CHECK((*answer)->data.size() <= 4096);
+    for (int i = 0; i < 3; ++i) {
+      turn();
+      if (const auto answer = subject_->take_answer()) {
+        CHECK(!*answer || (*answer)->data.size() <= 4096);
+        return;
+      }
     }
   }
 
@@ -221,9 +313,14 @@ class user {
   bool begins_well_ = false;
   std::unique_ptr<nvme::controller> subject_;
   std::vector<std::unique_ptr<block_queue>> queues_;
-  std::set<std::uint64_t> waiting_;
+  std::set<std::pair<const block_queue*, std::uint64_t>> waiting_;  // with its tag
   std::uint64_t next_tag_ = 1;
   instant now_{1s};
+  region own_;
+  bool own_mapped_ = false;
+  std::optional<ticket> moving_;  // `own_`
+  bool at_rest_ = false;          // the controller has nothing left to do
+  std::uint32_t idle_turns_left_ = idle_turns_max;
 };
 
 }  // namespace
