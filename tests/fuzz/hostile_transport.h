@@ -55,29 +55,9 @@ class hostile_transport : public sim::plain_transport {
     }
     return answer(bytes >= 8 ? value : value & ((std::uint64_t{1} << 8 * bytes) - 1));
   }
-  [[nodiscard]] result<ticket> region_write(std::uint32_t index, std::uint64_t offset,
-                                            std::span<const std::byte> bytes) noexcept override {
-    store(index, offset, bytes);
-    return answer(0);
-  }
-  [[nodiscard]] result<> region_post(std::uint32_t index, std::uint64_t offset,
-                                     std::span<const std::byte> bytes) noexcept override {
-    if (state_ == vfio::transport_state::gone) {
-      return fail(errc::device_gone);
-    }
-    if (lies(16)) {
-      return fail(errc::queue_full);
-    }
-    store(index, offset, bytes);
-    return {};
-  }
-  [[nodiscard]] const vfio::irq_info& irq_at(std::uint32_t index) const noexcept override {
-    const bool is_msix = index == static_cast<std::uint32_t>(vfio::pci_irq::msix);
-    return is_msix ? msix_ : plain_transport::irq_at(index);
-  }
   [[nodiscard]] result<ticket> set_irqs(std::uint32_t, std::uint32_t start,
                                         std::span<const int> eventfds) noexcept override {
-    CHECK(start + eventfds.size() <= msix_.count);
+    CHECK(start + eventfds.size() <= wakes_.size());
     if (lies(8)) {
       return fail(program_.pick(std::array{errc::queue_full, errc::unsupported}));
     }
@@ -118,16 +98,13 @@ class hostile_transport : public sim::plain_transport {
   static constexpr std::uint32_t vectors_max = 3;
 
   hostile_transport(byte_program& program, std::uint64_t bar_bytes, std::uint32_t vectors)
-      : plain_transport{bar_bytes}, program_{program} {
+      : plain_transport{bar_bytes, vectors}, program_{program} {
     CHECK(vectors <= vectors_max);
-    msix_.count = vectors;
   }
 
   /// What the device does by itself.
   virtual void run() = 0;
   [[nodiscard]] virtual std::uint64_t load(std::uint32_t index, std::uint64_t offset) const = 0;
-  virtual void store(std::uint32_t index, std::uint64_t offset,
-                     std::span<const std::byte> bytes) = 0;
 
   [[nodiscard]] bool lies(std::size_t odds) { return honesty_.lies(odds); }
 
@@ -151,7 +128,9 @@ class hostile_transport : public sim::plain_transport {
     std::uint64_t value = 0;
   };
 
-  [[nodiscard]] result<ticket> answer(std::uint64_t value) {
+  [[nodiscard]] bool post_fits() override { return !lies(16); }
+
+  [[nodiscard]] result<ticket> answer(std::uint64_t value) override {
     if (state_ != vfio::transport_state::ready) {
       return fail(errc::device_gone);
     }
@@ -163,7 +142,6 @@ class hostile_transport : public sim::plain_transport {
   std::vector<reply> replies_;  // few: not taken yet
   std::uint32_t last_ticket_ = 0;
   const region* memory_ = nullptr;
-  vfio::irq_info msix_;
 };
 
 }  // namespace runnel::fuzz

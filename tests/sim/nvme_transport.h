@@ -27,9 +27,7 @@ struct nvme_transport_options {
 class nvme_transport final : public plain_transport {
  public:
   explicit nvme_transport(nvme_device& device, nvme_transport_options made_as = {})
-      : plain_transport{0x4000}, options{made_as}, device_{&device} {
-    msix_.count = options.vectors;
-  }
+      : plain_transport{0x4000, made_as.vectors}, options{made_as}, device_{&device} {}
 
   nvme_transport_options options;
   std::size_t operations = 0;
@@ -59,11 +57,6 @@ class nvme_transport final : public plain_transport {
     device_->run();
     return never;
   }
-  [[nodiscard]] const vfio::irq_info& irq_at(std::uint32_t index) const noexcept override {
-    return index == static_cast<std::uint32_t>(vfio::pci_irq::msix)
-               ? msix_
-               : plain_transport::irq_at(index);
-  }
   [[nodiscard]] std::span<std::byte> map_region(std::uint32_t, std::uint64_t offset,
                                                 std::uint64_t length) noexcept override {
     if (!options.map_doorbells || offset != 0x1000 || length > device_->doorbells().size()) {
@@ -75,24 +68,6 @@ class nvme_transport final : public plain_transport {
   [[nodiscard]] result<ticket> region_read(std::uint32_t index, std::uint64_t offset,
                                            std::uint32_t bytes) noexcept override {
     return answer(index == 0 ? device_->read(offset, bytes) : offset == 0 ? pci_id : pci_command);
-  }
-  [[nodiscard]] result<ticket> region_write(std::uint32_t index, std::uint64_t offset,
-                                            std::span<const std::byte> bytes) noexcept override {
-    store(index, offset, bytes);
-    return answer(0);
-  }
-  [[nodiscard]] result<> region_post(std::uint32_t index, std::uint64_t offset,
-                                     std::span<const std::byte> bytes) noexcept override {
-    if (state_ == vfio::transport_state::gone) {
-      return fail(errc::device_gone);
-    }
-    if (posts_left_ == 0) {
-      return fail(errc::queue_full);
-    }
-    --posts_left_;
-    ++posts;
-    store(index, offset, bytes);
-    return {};
   }
   [[nodiscard]] result<ticket> set_irqs(std::uint32_t, std::uint32_t start,
                                         std::span<const int> eventfds) noexcept override {
@@ -132,7 +107,7 @@ class nvme_transport final : public plain_transport {
     bool answered = false;
   };
 
-  result<ticket> answer(std::uint64_t value) {
+  result<ticket> answer(std::uint64_t value) override {
     if (state_ != vfio::transport_state::ready) {
       return fail(errc::device_gone);
     }
@@ -141,7 +116,16 @@ class nvme_transport final : public plain_transport {
     return id;
   }
 
-  void store(std::uint32_t index, std::uint64_t offset, std::span<const std::byte> bytes) {
+  bool post_fits() override {
+    if (posts_left_ == 0) {
+      return false;
+    }
+    --posts_left_;
+    ++posts;
+    return true;
+  }
+
+  void store(std::uint32_t index, std::uint64_t offset, std::span<const std::byte> bytes) override {
     std::uint64_t value = 0;
     std::memcpy(&value, bytes.data(), bytes.size());
     if (index == 0) {
@@ -152,7 +136,6 @@ class nvme_transport final : public plain_transport {
   }
 
   nvme_device* device_;
-  vfio::irq_info msix_;
   std::map<ticket, operation> replies_;
   std::size_t posts_left_ = ~std::size_t{0};
 };
