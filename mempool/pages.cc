@@ -231,7 +231,7 @@ outcome<page_file> allocate_pages(std::size_t bytes, bool huge, std::span<const 
     // Somebody was faster, or a control group limits huge pages: smaller pages serve as well.
   }
   if (bytes > never_short && bytes > available_memory_bytes()) {
-    return memory_shortage({errc::no_memory}, bytes);  // not by the kernel, which kills somebody
+    return memory_shortage({errc::no_memory}, bytes);  // the kernel would try, and kill somebody
   }
   const page_choice normal = normal_pages();
   auto pages = create_file(align_up(bytes, normal.page_bytes), normal, nodes);
