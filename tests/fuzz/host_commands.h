@@ -38,7 +38,7 @@ class host_commands {
                                abort,        set_features,           get_features,
                                get_features, set_features,           async_event_request,
                                keep_alive,   doorbell_buffer_config, format_nvm};
-    const auto opcode = program_.pick(known);
+    const auto opcode = program_.pick(known);  // features twice, for they are many
     nvme::submission_entry command = named(opcode);
     describe(command);
     if (program_.rarely(4)) {
@@ -111,10 +111,9 @@ class host_commands {
   }
   /// Its number, and how it is asked for or kept.
   [[nodiscard]] std::uint32_t any_feature() {
-    constexpr std::uint32_t host_identifier = 0x81;
     const std::uint32_t number = program_.below(18);
-    return (number == 17 ? host_identifier : number) | program_.below(5) << 8U |
-           (program_.rarely(16) ? nvme::feature_save : 0U);
+    return (number == 17 ? static_cast<std::uint32_t>(nvme::feature::host_identifier) : number) |
+           program_.below(5) << 8U | (program_.rarely(16) ? nvme::feature_save : 0U);
   }
   /// Flags and namespace as they should be, mostly, and where the data is.
   void describe(nvme::submission_entry& command) {
