@@ -255,7 +255,7 @@ bool controller::memory_left() noexcept {
   return !completions_stale_;
 }
 
-std::uint32_t controller::poll() noexcept {
+std::uint32_t controller::poll(instant now) noexcept {
   std::uint32_t work = crew_.own().collect();
   if (fetching_) {
     work += crew_.own().fetch();
@@ -267,7 +267,7 @@ std::uint32_t controller::poll() noexcept {
     }
     settle();
   }
-  interrupt();
+  interrupt(now);
   if (!crew_.alone()) {
     work += attend_crew();
   }
@@ -319,10 +319,10 @@ std::size_t controller::interrupting_cores() const noexcept {
   return crew_.still() ? queues_.core_count() : 1;
 }
 
-void controller::interrupt() noexcept {
+void controller::interrupt(instant now) noexcept {
   for (std::size_t core = 0; core < interrupting_cores(); ++core) {
     for (completion_queue* queue : queues_.of_core(core).interrupting) {
-      if (queue->interrupt_due(crew_.own().counters().wrong_doorbells)) {
+      if (queue->interrupt_due(now, crew_.own().counters().wrong_doorbells)) {
         ports_.interrupts->raise(queue->state().vector);
       }
     }

@@ -62,7 +62,7 @@ class controller {
 
   /// One turn of its own core: answers what devices have finished, takes new commands, interrupts.
   /// @return how much was found to do
-  std::uint32_t poll() noexcept;
+  std::uint32_t poll(instant now) noexcept;
 
   /// Before its core sleeps, after a poll that found nothing: has the host ring for what it does
   /// next. What the devices do is told by them. One more poll follows, after a fence.
@@ -119,7 +119,7 @@ class controller {
   [[nodiscard]] std::uint32_t serve_admin() noexcept;
   void report_wrong_doorbells() noexcept;
   [[nodiscard]] std::size_t interrupting_cores() const noexcept;
-  void interrupt() noexcept;
+  void interrupt(instant now) noexcept;
   [[nodiscard]] std::uint32_t attend_crew() noexcept;
   [[nodiscard]] bool any_unread(std::size_t core) noexcept;
 

@@ -326,7 +326,7 @@ TEST(Controller, InterruptsWhenTheHostHasReadEverythingBeforeAndNotWhileItIsRead
   for (std::uint64_t i = 2; i < 6; ++i) {
     host.submit(queue, machine::io(io_opcode::read, i, 1, machine::data));
   }
-  host.poll(1);
+  host.poll_patiently();
   EXPECT_EQ(count, 2U);  // it has not moved since it was told: it may have stopped reading
   host.take(queue);
   host.take(queue);
@@ -338,7 +338,7 @@ TEST(Controller, InterruptsWhenTheHostHasReadEverythingBeforeAndNotWhileItIsRead
   EXPECT_EQ(count, 3U);  // it has stopped short of the tail
   while (host.take(queue)) {
   }
-  host.poll(3);
+  host.poll_patiently();
   EXPECT_EQ(count, 3U);
 }
 
@@ -380,7 +380,7 @@ TEST(Controller, SurvivesRegistersAndDoorbellsInAnyOrder) {
     if (random() % 8 == 0) {
       host.set_admin_registers();
     }
-    host.nvme->poll();
+    host.nvme->poll(host.clock.now());
     static_cast<void>(host.read<std::uint64_t>(offset));
   }
   host.drive.may_finish = 1024;

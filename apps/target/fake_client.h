@@ -132,7 +132,7 @@ class served_controller : public testing::Test {
       if (client) {
         client->advance(now);
       }
-      endpoint->poll();
+      endpoint->poll(now);
       server->advance(now);
     }
   }

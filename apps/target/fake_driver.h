@@ -50,6 +50,7 @@ struct machine_options {
 
 class machine {
  public:
+  static constexpr nanoseconds turn_takes{50};
   static constexpr std::uint64_t ram_bytes = 4 * mib;
   static constexpr std::uint64_t admin_sq = memory::base;
   static constexpr std::uint64_t admin_cq = memory::base + 0x1'0000;
@@ -171,12 +172,23 @@ class machine {
 
   void poll(unsigned turns = 4) {
     for (unsigned i = 0; i < turns; ++i) {
-      nvme->poll();
+      clock.advance_to(clock.now() + turn_takes);
+      nvme->poll(clock.now());
       for (const auto& each : others) {
         if (others_run) {
-          each->poll();
+          each->poll(clock.now());
         }
       }
+    }
+  }
+
+  /// Long enough that what the host has not read by itself is told to it: its head is looked at
+  /// twice.
+  void poll_patiently() {
+    for (int look = 0; look < 2; ++look) {
+      poll(1);
+      clock.advance_to(clock.now() + std::chrono::microseconds{20});
+      poll(1);
     }
   }
 

@@ -14,7 +14,11 @@ io_core::~io_core() {
 void io_core::attach(reactor& here, reactor& home) noexcept {
   here_ = &here;
   home_ = &home;
-  here.add_source({.poll = [](void* self) noexcept { return static_cast<io_core*>(self)->poll(); },
+  here.add_source({.poll =
+                       [](void* self) noexcept {
+                         auto& core = *static_cast<io_core*>(self);
+                         return core.poll(core.here_->now());
+                       },
                    .context = this,
                    .name = "nvme queues",
                    .arm = [](void* self) noexcept { return static_cast<io_core*>(self)->arm(); },
@@ -33,12 +37,12 @@ void io_core::detach() noexcept {
 
 /// Who is asked serves once more before it stands still, so that being asked over and over, which
 /// whoever waits for commands does, keeps no queue from going on.
-std::uint32_t io_core::poll() noexcept {
+std::uint32_t io_core::poll(instant now) noexcept {
   switch (stage_.load(std::memory_order_acquire)) {  // pairs with `let_go` and `ask`
     case stage::going:
-      return serve();
+      return serve(now);
     case stage::asked:
-      static_cast<void>(serve());
+      static_cast<void>(serve(now));
       keep_quiet();
       stage_.store(stage::still, std::memory_order_release);  // pairs with `stands_still`
       return 1;
@@ -73,12 +77,12 @@ void io_core::keep_quiet() noexcept {
   }
 }
 
-std::uint32_t io_core::serve() noexcept {
+std::uint32_t io_core::serve(instant now) noexcept {
   std::uint32_t work = path_->collect();
   if (fetching_) {
     work += path_->fetch();
   }
-  interrupt();
+  interrupt(now);
   const std::uint64_t wrong = path_->counters().wrong_doorbells;
   if (wrong != wrong_told_) [[unlikely]] {
     wrong_told_ = wrong;
@@ -97,10 +101,10 @@ void io_core::wake_home() noexcept {
 }
 
 /// The host's descriptors belong to the other core, which does the rest.
-void io_core::interrupt() noexcept {
+void io_core::interrupt(instant now) noexcept {
   bool any = false;
   for (completion_queue* queue : queues_->interrupting) {
-    if (queue->interrupt_due(path_->counters().wrong_doorbells)) {
+    if (queue->interrupt_due(now, path_->counters().wrong_doorbells)) {
       const std::uint16_t vector = queue->state().vector;
       vectors_[vector / 64].fetch_or(std::uint64_t{1} << vector % 64,
                                      std::memory_order_release);  // pairs with `take_interrupts`

@@ -43,7 +43,7 @@ class io_core {
   void attach(reactor& here, reactor& home) noexcept;
   void detach() noexcept;
   /// One turn. @return how much was found to do
-  std::uint32_t poll() noexcept;
+  std::uint32_t poll(instant now) noexcept;
   /// See `source`.
   [[nodiscard]] bool arm() noexcept;
   void disarm() noexcept;
@@ -86,8 +86,8 @@ class io_core {
 
  private:
   enum class stage : std::uint8_t { going, asked, still };
-  std::uint32_t serve() noexcept;
-  void interrupt() noexcept;
+  std::uint32_t serve(instant now) noexcept;
+  void interrupt(instant now) noexcept;
   void go(stage to) noexcept;
   void keep_quiet() noexcept;
   void wake_home() noexcept;

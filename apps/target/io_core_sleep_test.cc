@@ -60,7 +60,7 @@ class IoCoreSleep : public testing::Test {
   IoCoreSleep() {
     host.enable();
     queue = host.make_pair(2, 16, 3 | 5U << 16U);
-    host.poll();
+    host.poll_patiently();
     other.attach(there.loop, home.loop);
     there.loop.set_timer(alarm, there.clock.now() + 1h);
   }
@@ -144,10 +144,10 @@ TEST_F(IoCoreSleep, TheControllersCoreIsWokenForTheInterruptsOfTheOther) {
   late.act = [this] {
     read();
     ring();
-    other.poll();
+    other.poll(host.clock.now());
   };
   EXPECT_EQ(sleep(home), 0ns);
-  host.nvme->poll();
+  host.nvme->poll(host.clock.now());
   EXPECT_EQ(host.lines.count[5], 1U);
   home.loop.cancel_timer(alarm);
 }
@@ -156,10 +156,10 @@ TEST_F(IoCoreSleep, WhoeverOwesAnAnswerStaysAwake) {
   EXPECT_FALSE(host.nvme->stand_still());
   EXPECT_FALSE(host.nvme->arm());
   EXPECT_FALSE(other.arm());
-  other.poll();
+  other.poll(host.clock.now());
   EXPECT_TRUE(other.arm());
   other.disarm();
-  host.nvme->poll();
+  host.nvme->poll(host.clock.now());
   EXPECT_TRUE(host.nvme->arm());
   host.nvme->disarm();
 }

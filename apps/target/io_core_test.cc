@@ -69,7 +69,7 @@ TEST_F(IoCore, EachQueueIsServedByOneCoreOnly) {
   EXPECT_FALSE(answered(2));
   EXPECT_TRUE(answered(3));
   EXPECT_FALSE(answered(4));
-  host.others[0]->poll();
+  host.others[0]->poll(host.clock.now());
   EXPECT_TRUE(answered(2));
   EXPECT_TRUE(answered(4));
   EXPECT_EQ(host.nvme->counters().reads, 2U);
@@ -84,18 +84,18 @@ TEST_F(IoCore, AdminCommandsWaitUntilTheOtherCoreStandsStill) {
   host.submit(host.admin, order);
   host.poll(100);
   EXPECT_FALSE(host.peek(host.admin).has_value());
-  host.others[0]->poll();
+  host.others[0]->poll(host.clock.now());
   host.poll();
   EXPECT_TRUE(host.take(host.admin).has_value());
   read(2);
-  host.others[0]->poll();
+  host.others[0]->poll(host.clock.now());
   EXPECT_TRUE(answered(2));  // it goes on
 }
 
 TEST_F(IoCore, ACoreThatStandsStillTouchesNothing) {
   ASSERT_TRUE(stand_still());
   read(2);
-  host.others[0]->poll();
+  host.others[0]->poll(host.clock.now());
   EXPECT_FALSE(answered(2));
   host.poll();
   EXPECT_TRUE(answered(2));
@@ -131,7 +131,7 @@ TEST_F(IoCore, ASlowCoreServesItsQueuesWhileItIsAskedAgainAndAgain) {
   read(4);
   for (int turn = 0; turn < 20; ++turn) {
     host.poll(3);  // long enough to have let it go and asked once more
-    host.others[0]->poll();
+    host.others[0]->poll(host.clock.now());
   }
   EXPECT_TRUE(answered(4));
   EXPECT_FALSE(host.peek(host.admin).has_value());  // that still waits
@@ -204,9 +204,9 @@ TEST_F(IoCore, InterruptsOfTheOtherCoreAreRaisedByTheControllers) {
   host_queue loud = host.make_pair(6, 16, 3 | 77U << 16U);
   host.poll();
   host.submit(loud, machine::io(io_opcode::read, 1, 1, machine::data));
-  host.others[0]->poll();
+  host.others[0]->poll(host.clock.now());
   EXPECT_EQ(host.lines.count[77], 0U);
-  host.nvme->poll();
+  host.nvme->poll(host.clock.now());
   EXPECT_EQ(host.lines.count[77], 1U);
   host.poll();
   EXPECT_EQ(host.lines.count[77], 1U);
@@ -329,8 +329,8 @@ TEST(IoCores, SurviveAHostThatDoesAnythingAnyTimeOnThreeCores) {
         host.drive.may_finish = random() % 32;
         break;
       default:
-        host.others[random() % 2]->poll();
-        host.nvme->poll();
+        host.others[random() % 2]->poll(host.clock.now());
+        host.nvme->poll(host.clock.now());
         break;
     }
   }

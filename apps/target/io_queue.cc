@@ -1,5 +1,7 @@
 #include "apps/target/io_queue.h"
 
+#include <utility>
+
 namespace runnel::target {
 
 std::byte* completion_queue::look(const guest_memory& memory) const noexcept {
@@ -7,33 +9,34 @@ std::byte* completion_queue::look(const guest_memory& memory) const noexcept {
   return memory.resolve(state_->base, bytes, access::write);
 }
 
-bool completion_queue::interrupt_due(std::uint64_t& wrong) noexcept {
+bool completion_queue::interrupt_due(instant now, std::uint64_t& wrong) noexcept {
   if (untold_ == 0) {
     return false;
   }
+  if (until_trial_ == 0) {  // reading the head takes the line that it is in from the host
+    next_look_ = next_look_ == instant{} ? now + patience : next_look_;
+    if (now < next_look_) {
+      return false;
+    }
+  }
+  next_look_ = {};
   read_head(wrong);
   const std::uint16_t head = state_->head;
-  if (head == state_->tail) {
-    untold_ = 0;  // it has read everything without being told
-    told_ = head;
-    patience_ = patient_turns;
-    return false;
-  }
-  if (head != told_ && head != seen_) {
+  if (head == state_->tail) {  // it has read everything without being told
+    untold_ = 0;
     seen_ = head;
-    patience_ = patient_turns;
+    trial_period_ = 1;
     return false;
   }
-  if (until_trial_ == 0 && --patience_ != 0) {
-    return false;
+  if (std::exchange(seen_, head) != head) {
+    return false;  // it is reading
   }
-  if (until_trial_-- == 0) {
-    until_trial_ = trial_period;  // it has not read by itself
+  if (until_trial_-- == 0) {  // it has not read by itself
+    until_trial_ = trial_period_;
+    trial_period_ = std::min(2 * trial_period_, trial_period_max);
   }
-  patience_ = patient_turns;
   untold_ = 0;
-  told_ = state_->tail;
-  seen_ = head;
+  seen_ = state_->tail;  // where it would stop reading
   return true;
 }
 

@@ -12,6 +12,7 @@
 #include "drivers/nvme/spec.h"
 #include "mempool/base/bits.h"
 #include "mempool/base/check.h"
+#include "mempool/base/clock.h"
 
 // Submission and completion queues in the host's memory, as the controller sees them.
 namespace runnel::target {
@@ -99,10 +100,9 @@ class alignas(cache_line_bytes) completion_queue {
   void open() noexcept {
     promised_ = 0;
     untold_ = 0;
-    told_ = state_->tail;
     seen_ = state_->head;
-    patience_ = patient_turns;
-    until_trial_ = trial_period;
+    next_look_ = {};
+    until_trial_ = trial_period_ = 1;
   }
   void clear_doorbell() noexcept {
     head_doorbell_.clear();
@@ -159,10 +159,10 @@ class alignas(cache_line_bytes) completion_queue {
     ++untold_;
   }
 
-  /// Whether to interrupt the host now; called every turn. Who polls reads by itself within a few
-  /// turns, and is not interrupted as long as it does. Others are told at once, and when they stop
-  /// reading short of the tail; whether they poll by now is tried at times.
-  [[nodiscard]] bool interrupt_due(std::uint64_t& wrong) noexcept;
+  /// Whether to interrupt the host now; called every turn. Who polls reads by itself before our
+  /// patience ends, and is not interrupted as long as it does. Others are told at once, and when
+  /// they stop reading short of the tail; whether they poll by now is tried at times.
+  [[nodiscard]] bool interrupt_due(instant now, std::uint64_t& wrong) noexcept;
   /// Whether the host has something to read here, for an interrupt that is a level.
   [[nodiscard]] bool unread(std::uint64_t& wrong) noexcept;
 
@@ -170,7 +170,7 @@ class alignas(cache_line_bytes) completion_queue {
   [[nodiscard]] std::byte* look(const guest_memory& memory) const noexcept;
   void read_head(std::uint64_t& wrong) noexcept {
     state_->head = head_doorbell_.read(state_->entries, state_->head, wrong);
-    head_doorbell_.keep_quiet(state_->entries, state_->head);
+    renew();  // it is read seldom: the host may be nearly a lap further next time
   }
   [[nodiscard]] std::uint32_t free_entries() const noexcept {
     const std::uint32_t entries = state_->entries;
@@ -185,13 +185,13 @@ class alignas(cache_line_bytes) completion_queue {
   doorbell head_doorbell_;
   std::uint32_t promised_ = 0;
   std::uint32_t untold_ = 0;  // posted since the last interrupt; the tail may be back where it was
-  std::uint16_t told_ = 0;    // tail at the last interrupt
-  std::uint16_t seen_ = 0;    // head when an interrupt was last considered
-  // A poller needs less than one microsecond, and a turn without work lasts about 50 ns.
-  static constexpr std::uint8_t patient_turns = 64;
-  static constexpr std::uint8_t trial_period = 255;  // in interrupts
-  std::uint8_t patience_ = patient_turns;            // turns left
-  std::uint8_t until_trial_ = trial_period;          // 0: the host is taken for one that polls
+  std::uint16_t seen_ = 0;    // the head, when it was last looked at; the tail that was told of
+  // Who polls is back sooner, also from a system call; waking a sleeper takes longer than this.
+  static constexpr nanoseconds patience{20'000};
+  static constexpr std::uint32_t trial_period_max = 128;
+  instant next_look_{};             // at the head of one that polls; 0: none is planned
+  std::uint32_t until_trial_ = 1;   // interrupts; 0: it is taken for one
+  std::uint32_t trial_period_ = 1;  // how many lie between trials: twice as many each time
 };
 
 /// Where commands come from.

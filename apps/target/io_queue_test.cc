@@ -17,6 +17,7 @@ using fake::host_queue;
 using fake::machine;
 using nvme::io_opcode;
 using nvme::status_code;
+using namespace std::chrono_literals;
 
 class IoQueue : public testing::TestWithParam<std::uint32_t> {
  protected:
@@ -271,7 +272,8 @@ struct interrupting_queue {
     queue.find(memory);
   }
   void read_up_to(std::uint32_t index) { mmio_write(head.data(), index); }
-  bool due() { return queue.interrupt_due(wrong); }
+  /// The next turn, 1 us later.
+  bool due() { return queue.interrupt_due(now += 1us, wrong); }
   /// Posts one entry. @return after how many turns the host is interrupted, 0: not within 200
   unsigned turns_to_interrupt() {
     queue.post({});
@@ -282,11 +284,22 @@ struct interrupting_queue {
     }
     return 0;
   }
+  /// Posts an entry that the host reads by itself, before our patience ends.
+  void poll_once() {
+    queue.post({});
+    EXPECT_FALSE(due());
+    read_up_to(state.tail);
+    for (unsigned turn = 0; turn < 30; ++turn) {
+      EXPECT_FALSE(due());
+    }
+    EXPECT_FALSE(queue.interrupt_open());
+  }
 
   fake::memory memory{page_bytes};
   alignas(4) std::array<std::byte, 4> head{};
   completion_queue_state state;
   completion_queue queue;
+  instant now{};
   std::uint64_t wrong = 0;
 };
 
@@ -304,21 +317,51 @@ TEST(CompletionQueue, AWholeLapWithinOneTurnIsStillTold) {
 
 TEST(CompletionQueue, AHostThatPollsIsFoundOutAndInterruptedNoMoreUntilItSleeps) {
   interrupting_queue on{8};
-  for (unsigned i = 0; i < 255; ++i) {
-    ASSERT_EQ(on.turns_to_interrupt(), 1U) << i;
-    on.read_up_to(on.state.tail);
+  EXPECT_EQ(on.turns_to_interrupt(), 1U);
+  on.read_up_to(on.state.tail);
+  for (unsigned i = 0; i < 100; ++i) {
+    on.poll_once();
   }
-  for (unsigned i = 0; i < 1000; ++i) {  // it reads two turns later: that is polling
-    on.queue.post({});
-    EXPECT_FALSE(on.due());
-    EXPECT_FALSE(on.due());
-    on.read_up_to(on.state.tail);
-    EXPECT_FALSE(on.due());
-    EXPECT_FALSE(on.queue.interrupt_open());
-  }
-  EXPECT_EQ(on.turns_to_interrupt(), 64U);  // it has gone to sleep
+  EXPECT_EQ(on.turns_to_interrupt(), 21U);  // 20 us: it has gone to sleep
   on.read_up_to(on.state.tail);
   EXPECT_EQ(on.turns_to_interrupt(), 1U);
+}
+
+TEST(CompletionQueue, WhetherAHostThatSleepsPollsByNowIsTriedLessAndLessOften) {
+  interrupting_queue on{8};
+  const auto interrupts_until_trial = [&on] {
+    for (unsigned count = 0;; ++count) {
+      const unsigned turns = on.turns_to_interrupt();
+      on.read_up_to(on.state.tail);
+      if (turns != 1) {
+        EXPECT_EQ(turns, 21U);
+        return count;
+      }
+    }
+  };
+  for (const unsigned expected : {1U, 1U, 2U, 4U, 8U, 16U, 32U, 64U, 128U, 128U}) {
+    EXPECT_EQ(interrupts_until_trial(), expected);
+  }
+  for (unsigned i = 0; i < 128; ++i) {
+    EXPECT_EQ(on.turns_to_interrupt(), 1U);
+    on.read_up_to(on.state.tail);
+  }
+  on.poll_once();  // it does
+  EXPECT_EQ(interrupts_until_trial(), 0U);
+  EXPECT_EQ(interrupts_until_trial(), 1U);
+}
+
+TEST(CompletionQueue, AHostThatPollsAndIsSlowIsNotInterrupted) {
+  interrupting_queue on{64};
+  EXPECT_EQ(on.turns_to_interrupt(), 1U);
+  on.read_up_to(on.state.tail);
+  for (std::uint32_t i = 0; i < 100; ++i) {  // one behind, all the time
+    on.queue.post({});
+    on.read_up_to((on.state.tail + 63U) % 64U);
+    for (unsigned turn = 0; turn < 19; ++turn) {
+      EXPECT_FALSE(on.due());
+    }
+  }
 }
 
 TEST_P(IoQueue, AWrongHeadDoorbellDoesNotFreeEntries) {

@@ -163,7 +163,7 @@ std::uint64_t port::payload_bytes_copied() const noexcept {
 }
 
 std::uint32_t port::poll() noexcept {
-  const std::uint32_t work = endpoint_.poll();
+  const std::uint32_t work = endpoint_.poll(core_->now());
   if (endpoint_.take_answered() || server_->state() == vfio_user::server_state::closing) {
     static_cast<void>(serve(core_->now()));  // the watch that is set goes on
   }

@@ -112,6 +112,7 @@ TEST_F(ShadowDoorbells, AHostThatFillsItsQueueRingsNowAndThenAndLosesNothing) {
 TEST_F(ShadowDoorbells, AControllerThatSleepsIsRungForTheNextEntryAndOneThatWokeIsNot) {
   ASSERT_EQ(host.execute_status(config(shadow, event_indices)), status_code::success);
   host_queue queue = host.make_pair(1, 8, 3);
+  host.poll_patiently();
   for (unsigned i = 0; i < 100; ++i) {
     for (const bool asleep : {true, false}) {
       ASSERT_TRUE(!asleep || host.nvme->arm());
@@ -120,6 +121,7 @@ TEST_F(ShadowDoorbells, AControllerThatSleepsIsRungForTheNextEntryAndOneThatWoke
       host.nvme->disarm();
       host.poll();
       ASSERT_EQ(take_all(queue), 1U);
+      host.poll_patiently();
     }
   }
 }
@@ -132,6 +134,7 @@ TEST_F(ShadowDoorbells, AControllerThatSleepsWithoutRoomForAnswersIsRungWhenTher
     ring(2, queue.tail);
     host.poll();
   }
+  host.poll_patiently();
   ASSERT_TRUE(host.nvme->arm());
   rings = 0;
   EXPECT_EQ(take_all(queue), 7U);

@@ -136,7 +136,7 @@ bool vfio_user_endpoint::close_device() {
   }
   waiting_ = waiting::nothing;  // nobody is there to be answered
   session_->nvme.pause();
-  session_->nvme.poll();
+  session_->nvme.poll({});  // there is nobody to be interrupted
   if (!session_->nvme.quiet() || !let_go_of_memory()) {
     return false;
   }
@@ -176,11 +176,11 @@ io_counters vfio_user_endpoint::counters() const noexcept {
   return sum;
 }
 
-std::uint32_t vfio_user_endpoint::poll() noexcept {
+std::uint32_t vfio_user_endpoint::poll(instant now) noexcept {
   if (!session_) {
     return 0;
   }
-  std::uint32_t work = session_->nvme.poll();
+  std::uint32_t work = session_->nvme.poll(now);
   if (work != 0) {
     report_if_fatal();
   }

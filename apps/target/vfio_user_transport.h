@@ -58,7 +58,7 @@ class vfio_user_endpoint final : public vfio_user::device_model, private interru
   void answer_through(vfio_user::server& server) noexcept { server_ = &server; }
 
   /// Moves the data, and what requests of the client wait for. @return how much was found to do
-  std::uint32_t poll() noexcept;
+  std::uint32_t poll(instant now) noexcept;
   /// Whether this core may sleep until the client sends something, or a device does; see
   /// `source::arm`. Not while the client has the doorbells mapped.
   [[nodiscard]] bool arm() noexcept;

@@ -185,7 +185,7 @@ class host {
     }
     check_->before_poll();
     const std::uint16_t admin_head = nvme_->state().submission_queues[0].head;
-    CHECK(nvme_->poll() <= work_max);
+    CHECK(nvme_->poll(now_ += nanoseconds{50}) <= work_max);
     const bool disks_read = nvme_->counters().reads != reads_at_rest_ || disks_fail_;
     const bool admin_writes = nvme_->state().submission_queues[0].head != admin_head;
     if (disabling_ && nvme_->quiet()) {
@@ -414,6 +414,7 @@ class host {
   std::uint64_t reads_at_rest_ = 0;
   bool disks_fail_ = false;  // a failed read is not counted as one, but may have written
   bool disabling_ = false;
+  instant now_{};
 };
 
 }  // namespace

@@ -41,7 +41,7 @@ class served_model {
  public:
   virtual ~served_model() = default;
   [[nodiscard]] virtual vfio_user::device_model& device() = 0;
-  virtual void poll() = 0;
+  virtual void poll(instant now) = 0;
   virtual void disturb(byte_program& program, vfio_user::server& server) = 0;
   virtual void behave(vfio_user::server& server) = 0;
 };
@@ -49,7 +49,7 @@ class served_model {
 class served_echo final : public served_model {
  public:
   vfio_user::device_model& device() override { return echo_; }
-  void poll() override {}
+  void poll(instant) override {}
   void disturb(byte_program& program, vfio_user::server& server) override {
     echo_.stall(program.below(2) != 0, server);
     echo_.raise(program.below(sim::echo_device::vectors));
@@ -78,8 +78,8 @@ class served_nvme final : public served_model {
   }
   vfio_user::device_model& device() override { return *endpoint_; }
   void attach(vfio_user::server& server) { endpoint_->answer_through(server); }
-  void poll() override {
-    endpoint_->poll();
+  void poll(instant now) override {
+    endpoint_->poll(now);
     static_cast<void>(endpoint_->take_answered());
   }
   void disturb(byte_program& program, vfio_user::server&) override {

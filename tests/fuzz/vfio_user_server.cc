@@ -87,7 +87,7 @@ class client {
 
   void turn() {
     now_ += 10us;
-    model_->poll();
+    model_->poll(now_);
     server_->advance(now_);
   }
 

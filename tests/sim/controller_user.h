@@ -272,7 +272,7 @@ class controller_user {
   }
 
   void turn() {
-    trace_.add(on_.nvme->poll());
+    trace_.add(on_.poll());
     if (unread_turns_ != 0) {
       --unread_turns_;
       return;

@@ -90,7 +90,8 @@ class stack {
 
  private:
   static std::uint32_t poll_target(void* self) noexcept {
-    return static_cast<stack*>(self)->served_.endpoint->poll();
+    auto& on = *static_cast<stack*>(self);
+    return on.served_.endpoint->poll(on.core.loop.now());
   }
   [[nodiscard]] bool reaches(nvme::controller_state wanted) {
     return core.run_until([&] { return driver_->state() == wanted; });

@@ -84,7 +84,7 @@ class hostile_host : private sim::controller_user {
       case 6:
         counts_.add(host_fault::wrong_head);
         on_.set_head(static_cast<std::uint32_t>(0x8000 + random_.below(0xffff'0000)));
-        on_.nvme->poll();
+        on_.poll();
         return on_.ring_head();
       case 7:
         counts_.add(host_fault::wrong_queue);
@@ -100,7 +100,7 @@ class hostile_host : private sim::controller_user {
   void ring_wrong_tail() {
     const std::uint64_t before = on_.nvme->counters().wrong_doorbells;
     on_.set_tail(static_cast<std::uint32_t>(on_.io.entries + random_.below(0xffff'0000)));
-    on_.nvme->poll();
+    on_.poll();
     EXPECT_GT(on_.nvme->counters().wrong_doorbells, before);
     counts_.add(host_fault::wrong_tail);
     on_.ring();
@@ -204,7 +204,7 @@ class hostile_host : private sim::controller_user {
     const std::vector<std::byte> before{on_.memory.page_at(page).begin(),
                                         on_.memory.page_at(page).end()};
     for (std::uint64_t turns = random_.below(10); turns > 0; --turns) {
-      on_.nvme->poll();
+      on_.poll();
     }
     EXPECT_TRUE(std::ranges::equal(before, on_.memory.page_at(page)));
     on_.memory.set_present(page, true);
@@ -214,7 +214,7 @@ class hostile_host : private sim::controller_user {
     on_.nvme->memory_leaving();
     int turns = 0;
     while (!on_.nvme->memory_left() && ++turns < turns_to_settle) {
-      on_.nvme->poll();
+      on_.poll();
     }
     EXPECT_TRUE(on_.nvme->memory_left());
   }

@@ -55,6 +55,9 @@ class served_controller {
             .memory = &memory, .interrupts = &lines_, .paths = paths, .doorbells = doorbells_});
   }
 
+  /// One turn, 50 ns after the last one.
+  std::uint32_t poll() { return nvme->poll(now_ += machine::turn_takes); }
+
   /// From power-on, or disabled, to a queue pair that works.
   void bring_up() {
     write(nvme::reg::aqa, nvme::admin_queue_attributes(admin_entries, admin_entries));
@@ -92,7 +95,7 @@ class served_controller {
   [[nodiscard]] bool disable() {
     write(nvme::reg::cc, std::uint32_t{0});
     for (int i = 0; i < turns_max && ready(); ++i) {
-      nvme->poll();
+      poll();
     }
     return !ready() && nvme->quiet();
   }
@@ -100,7 +103,7 @@ class served_controller {
   [[nodiscard]] bool reset_function() {
     nvme->pause();
     for (int i = 0; i < turns_max && !nvme->quiet(); ++i) {
-      nvme->poll();
+      poll();
     }
     const bool quiet = nvme->quiet();
     if (quiet) {
@@ -116,7 +119,7 @@ class served_controller {
     place(admin_, command);
     ring_tail(admin_);
     for (int i = 0; i < turns_max; ++i) {
-      nvme->poll();
+      poll();
       if (const auto answer = take(admin_)) {
         EXPECT_EQ(answer->command_id, command.command_id);
         return static_cast<nvme::status_code>(nvme::status_of(answer->status_and_phase));
@@ -180,6 +183,7 @@ class served_controller {
   host_queue admin_;
   host_queue answers_;  // of `io`, whose rings are of different lengths
   std::uint16_t last_admin_id_ = 100;
+  instant now_{};
 };
 
 }  // namespace runnel::sim

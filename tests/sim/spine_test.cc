@@ -83,7 +83,7 @@ class spine {
   void step(bool serve_queues = true) {
     const instant now = clock_.now();
     instant next = served_.server->advance(now);
-    const std::uint32_t work = serve_queues ? served_.endpoint->poll() : 0;
+    const std::uint32_t work = serve_queues ? served_.endpoint->poll(now) : 0;
     if (driver_) {
       next = std::min(next, driver_->advance(now));
     }
