@@ -20,9 +20,9 @@
 namespace runnel::vfio_user {
 
 struct server_options {
-  std::string name = "vfio-user";  // "vfio-user:PATH"; the object of failures
-  unsigned messages_max = 32;      // handled in one `advance`
-  unsigned unmaps_max = 64;        // regions taken out in one `advance`
+  std::string name = "vfio-user";                  // "vfio-user:PATH"; the object of failures
+  unsigned messages_max = 32;                      // handled in one `advance`
+  unsigned unmaps_max = 64;                        // regions taken out in one `advance`
   std::size_t maps_max = client_memory::maps_max;  // of one client, see there
   /// For a client to introduce itself, to finish a message it began, to make room for a reply.
   nanoseconds client_deadline = std::chrono::seconds{10};

@@ -90,7 +90,7 @@ bool faulty_disk::start(queue& from, block_request& request) {
     request.status = execute(request, segments, now_);
     return true;
   }
-  ++lates;
+  ++late_ones;
   ++from.in_flight;
   request.state = block_state::pending;
   pending_.push_back({.from = &from,

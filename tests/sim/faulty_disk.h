@@ -54,7 +54,7 @@ class faulty_disk final : public block_device {
   void behave() noexcept { options_.late = options_.refused = options_.failing = 0; }
 
   // What happened so far.
-  std::uint64_t lates = 0;
+  std::uint64_t late_ones = 0;
   std::uint64_t refusals = 0;
   std::uint64_t failures = 0;
   volatile_blocks::loss lost;  // at crashes

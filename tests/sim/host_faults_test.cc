@@ -58,7 +58,7 @@ class hostile_host : private sim::controller_user {
     judge_what_is_there();
     EXPECT_TRUE(on_.disable());
     EXPECT_EQ(checker_.wrong(), 0U) << checker_.first_wrong();
-    counts_.add(host_fault::disk_late, disk_.lates);
+    counts_.add(host_fault::disk_late, disk_.late_ones);
     counts_.add(host_fault::disk_failed, disk_.failures);
     counts_.add(host_fault::disk_full, disk_.refusals);
     return trace_.hash();
