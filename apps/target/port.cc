@@ -38,6 +38,7 @@ std::vector<std::unique_ptr<io_core>> make_others(core_paths& paths, doorbell_mo
 
 std::vector<io_core*> borrow(const std::vector<std::unique_ptr<io_core>>& others) {
   std::vector<io_core*> borrowed;
+  borrowed.reserve(others.size());
   for (const auto& each : others) {
     borrowed.push_back(each.get());
   }
