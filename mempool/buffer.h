@@ -36,6 +36,7 @@ class buffer {
 
  private:
   friend class buffer_pool;
+  friend class buffer_batch;
   buffer(buffer_pool& pool, std::span<std::byte> data) noexcept : pool_{&pool}, data_{data} {}
 
   buffer_pool* pool_ = nullptr;

@@ -36,7 +36,7 @@ buffer_pool::buffer_pool(window& memory, std::span<std::byte> storage, const poo
       buffer_bytes_{options.buffer_bytes},
       stride_{align_up(options.buffer_bytes, options.alignment)},
       count_{options.count},
-      free_{std::make_unique<std::byte*[]>(options.count)},
+      free_{new(stack_alignment) std::byte*[options.count]},
       next_{std::make_unique<std::uint32_t[]>(options.count)},
       returned_{0} {
   poison(storage_);
@@ -61,6 +61,11 @@ std::size_t buffer_pool::free_count() const noexcept {
   return count;
 }
 
+std::size_t buffer_pool::take_what_is_left(std::span<std::byte*> out) noexcept {
+  take_home();
+  return take(out.first(std::min(out.size(), free_count_)));
+}
+
 void buffer_pool::put_from_elsewhere(std::byte* data) noexcept {
   poison({data, buffer_bytes_});
   const auto number =
@@ -78,13 +83,14 @@ void buffer_pool::take_home() noexcept {
   const void* const owner = owner_.load(std::memory_order_relaxed);
   CHECK(owner == nullptr || owner == __builtin_thread_pointer());
   owner_.store(__builtin_thread_pointer(), std::memory_order_relaxed);
+  const std::size_t before = free_count_;
   // pairs with the release of whoever returned them
   std::uint32_t each = returned_.exchange(none, std::memory_order_acquire);
   for (; each != none; each = next_[each]) {
     CHECK(free_count_ < count_);
     free_[free_count_++] = storage_.data() + std::size_t{each} * stride_;
   }
-  std::ranges::reverse(std::span{free_.get(), free_count_});
+  std::ranges::reverse(std::span{free_.get(), free_count_}.subspan(before));
 }
 
 }  // namespace runnel

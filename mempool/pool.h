@@ -4,11 +4,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <optional>
 #include <span>
 
 #include "mempool/base/bits.h"
 #include "mempool/base/check.h"
+#include "mempool/base/copy.h"
 #include "mempool/base/error.h"
 #include "mempool/base/poison.h"
 #include "mempool/buffer.h"
@@ -49,19 +51,31 @@ class buffer_pool {
 
  private:
   friend class buffer;
+  friend class buffer_batch;
   buffer_pool(window& memory, std::span<std::byte> storage, const pool_options& options);
   static constexpr std::uint32_t none = ~std::uint32_t{0};
+  static constexpr std::align_val_t stack_alignment{cache_line_bytes};  // batches then stay aligned
+  struct stack_deleter {
+    void operator()(std::byte** stack) const noexcept {
+      ::operator delete[](stack, stack_alignment);
+    }
+  };
 
+  std::size_t take(std::span<std::byte*> out) noexcept;
+  std::size_t take_what_is_left(std::span<std::byte*> out) noexcept;
   void put(std::byte* data) noexcept;
+  void put(std::span<std::byte* const> buffers) noexcept;
   void put_from_elsewhere(std::byte* data) noexcept;
   void take_home() noexcept;
+  [[nodiscard]] bool is_home() const noexcept;  // whether this thread is the owner
 
   window& window_;
   std::span<std::byte> storage_;
   std::size_t buffer_bytes_;
   std::size_t stride_;  // from one buffer to the next
   std::size_t count_;
-  std::unique_ptr<std::byte*[]> free_;  // stack of free buffers, top at free_count_ - 1
+  std::unique_ptr<std::byte*[], stack_deleter>
+      free_;  // stack of free buffers, top at free_count_ - 1
   std::size_t free_count_ = 0;
   std::atomic<const void*> owner_ = nullptr;  // the thread, by its pointer; null: none took one yet
 
@@ -83,14 +97,46 @@ inline buffer buffer_pool::get() noexcept {
   return buffer{*this, data};
 }
 
+/// Inlined, so that a number known to the caller makes a copy of known length.
+/// @return how many of `out` were filled: fewer when the pool runs out
+[[gnu::always_inline]] inline std::size_t buffer_pool::take(std::span<std::byte*> out) noexcept {
+  if (free_count_ < out.size()) [[unlikely]] {
+    return take_what_is_left(out);
+  }
+  free_count_ -= out.size();
+  copy_warm(std::span<std::byte* const>{free_.get() + free_count_, out.size()}, out.data());
+  if constexpr (poison_is_seen) {
+    for (std::byte* const data : out) {
+      unpoison({data, buffer_bytes_});
+    }
+  }
+  return out.size();
+}
+
+inline bool buffer_pool::is_home() const noexcept {
+  return owner_.load(std::memory_order_relaxed) == __builtin_thread_pointer();
+}
+
 inline void buffer_pool::put(std::byte* data) noexcept {
-  if (owner_.load(std::memory_order_relaxed) != __builtin_thread_pointer()) [[unlikely]] {
+  if (!is_home()) [[unlikely]] {
     put_from_elsewhere(data);
     return;
   }
   CHECK(free_count_ < count_);
   poison({data, buffer_bytes_});
   free_[free_count_++] = data;
+}
+
+[[gnu::always_inline]] inline void buffer_pool::put(std::span<std::byte* const> buffers) noexcept {
+  if (poison_is_seen || !is_home()) [[unlikely]] {
+    for (std::byte* const data : buffers) {
+      put(data);
+    }
+    return;
+  }
+  CHECK(buffers.size() <= count_ - free_count_);
+  copy_warm(buffers, free_.get() + free_count_);
+  free_count_ += buffers.size();
 }
 
 inline buffer::~buffer() {

@@ -14,6 +14,7 @@
 
 #include "mempool/base/bits.h"
 #include "mempool/base/check.h"
+#include "mempool/base/copy.h"
 
 namespace runnel {
 
@@ -96,7 +97,15 @@ class alignas(cache_line_bytes) spsc_ring<T>::producer {
   ~producer() = default;
 
   /// False when the ring is full.
-  [[nodiscard]] bool try_push(const T& value) noexcept { return push({&value, 1}) == 1; }
+  [[nodiscard]] bool try_push(const T& value) noexcept {
+    const std::span<T> slot = reserve(1);
+    if (slot.empty()) {
+      return false;
+    }
+    slot.front() = value;
+    commit(1);
+    return true;
+  }
 
   /// Appends the first values that fit and publishes them as one batch. @return how many
   std::size_t push(std::span<const T> values) noexcept {
@@ -105,8 +114,8 @@ class alignas(cache_line_bytes) spsc_ring<T>::producer {
       return 0;  // publishing nothing would still take the cache line from the consumer
     }
     const std::span<T> front = ring_->run(tail_, count);
-    std::copy_n(values.data(), front.size(), front.data());
-    std::copy_n(values.data() + front.size(), count - front.size(), ring_->slots_.get());
+    copy_warm(values.first(front.size()), front.data());
+    copy_warm(values.subspan(front.size(), count - front.size()), ring_->slots_.get());
     commit(count);
     return count;
   }
@@ -172,8 +181,9 @@ class alignas(cache_line_bytes) spsc_ring<T>::consumer {
       return 0;  // as in push
     }
     const std::span<const T> front = ring_->run(head_, count);
-    std::copy_n(front.data(), front.size(), out.data());
-    std::copy_n(ring_->slots_.get(), count - front.size(), out.data() + front.size());
+    copy_warm(front, out.data());
+    copy_warm(std::span<const T>{ring_->slots_.get(), count - front.size()},
+              out.data() + front.size());
     consume(count);
     return count;
   }
