@@ -18,6 +18,7 @@
 
 #include "apps/floor/floor.h"
 #include "bench/cold_copy.h"
+#include "bench/need.h"
 #include "bench/programs.h"
 #include "bench/samples.h"
 #include "runtime/cores.h"

@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "bench/need.h"
 #include "bench/programs.h"
 #include "bench/samples.h"
 #include "bench/sleeping_echo.h"

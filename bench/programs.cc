@@ -3,13 +3,12 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <optional>
 #include <utility>
 
+#include "bench/need.h"
 #include "mempool/base/check.h"
 
 namespace runnel::bench {
@@ -44,11 +43,6 @@ struct service {
 std::optional<service> serving;
 
 }  // namespace
-
-void give_up(const failure& what) {
-  fmt::print(stderr, "{}: {}\n", program_invocation_short_name, what.message());
-  std::exit(1);  // NOLINT(concurrency-mt-unsafe): benches are of one thread
-}
 
 running_target::running_target(const std::string& runnel, const std::vector<std::string>& words) {
   CHECK(!serving);

@@ -12,9 +12,6 @@
 // ends the bench: there is nothing to measure then.
 namespace runnel::bench {
 
-/// Tells on standard error what went wrong, and exits.
-[[noreturn]] void give_up(const failure& what);
-
 /// `runnel target` on a socket of this process, ready for clients until it is destroyed or this
 /// process exits. One at a time.
 class running_target {
