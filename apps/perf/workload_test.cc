@@ -23,7 +23,7 @@ TEST(Workload, RandomOffsetsAreUniformOverTheWholeNamespace) {
     ++hits[io.slot];
   }
   for (const int count : hits) {
-    EXPECT_NEAR(count, draws / static_cast<int>(slots), 200);
+    EXPECT_NEAR(count, draws / static_cast<double>(slots), 200);
   }
 }
 
@@ -44,7 +44,7 @@ TEST(Workload, MixedPatternIsHalfReadsHalfWrites) {
   for (int i = 0; i < draws; ++i) {
     writes += load.next().is_write ? 1 : 0;
   }
-  EXPECT_NEAR(writes, draws / 2, 1'000);
+  EXPECT_NEAR(writes, draws / 2.0, 1'000);
 }
 
 TEST(Workload, SameSeedGivesTheSameOffsets) {

@@ -228,7 +228,7 @@ class controller_user {
       case 4:
         entry.prp1 = on_.memory.end() + random_.below(1U << 20U) * 4;
         break;
-      case 5:
+      default:
         entry.cdw12 = 0xffff;
         break;
     }

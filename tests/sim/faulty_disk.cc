@@ -105,7 +105,12 @@ std::size_t faulty_disk::finish(queue& of, std::span<block_completion> out) {
   std::size_t count = 0;
   for (std::size_t i = 0; i < pending_.size() && count < out.size();) {
     pending& each = pending_[i];
-    if (each.from != &of || (each.polls_left != 0 && each.polls_left-- != 0)) {
+    if (each.from != &of) {
+      ++i;
+      continue;
+    }
+    if (each.polls_left != 0) {
+      --each.polls_left;
       ++i;
       continue;
     }

@@ -19,7 +19,8 @@ namespace {
 std::array<char, 512> last_words{};
 
 void say_last_words() {
-  static_cast<void>(!::write(STDERR_FILENO, last_words.data(), std::strlen(last_words.data())));
+  [[maybe_unused]] const auto written =
+      ::write(STDERR_FILENO, last_words.data(), std::strlen(last_words.data()));
 }
 void on_abort(int) {
   say_last_words();

@@ -32,7 +32,7 @@ TEST_CHECKS = [
     "-concurrency-mt-unsafe,-cppcoreguidelines-special-member-functions,"
     "-cppcoreguidelines-avoid-capturing-lambda-coroutines"
 ]
-TEST = re.compile(r"_test-unity\d+\.cpp$")
+TEST = re.compile(r"_test-unity\d+\.cpp$|(^|/)tests/")
 
 
 def sources(build: Path) -> list[dict[str, str]]:
