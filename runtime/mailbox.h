@@ -6,44 +6,23 @@
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <memory>
-#include <new>
-#include <type_traits>
 #include <vector>
 
 #include "mempool/base/bits.h"
-#include "mempool/ring/spsc_ring.h"
 #include "runtime/intrusive_list.h"
+#include "runtime/lane.h"
 #include "runtime/promise.h"
 #include "runtime/reactor.h"
 
 // How the cores of one engine talk: a lane for each ordered pair, made when it is first used, and a
-// bitmap on the receiving side, so that lanes on which nothing comes cost nothing.
+// bitmap on the receiving side in which senders tell of messages in lanes that it does not watch,
+// so that lanes on which nothing comes cost nothing.
 namespace runnel {
 
 class gate;
 class mailbox;
 struct send_tag;
-
-/// What one core has another do: a small function, with what it captured, as long as a cache line.
-/// Lanes align it; by itself it is not over-aligned, for g++ 12 does not align coroutine frames.
-struct message {
-  static constexpr std::size_t payload_bytes = 56;
-
-  message() noexcept = default;
-  template <class F>
-    requires(std::is_trivially_copyable_v<F> && std::is_nothrow_invocable_v<F&> &&
-             sizeof(F) <= payload_bytes)
-  explicit message(const F& f) noexcept
-      : deliver{[](std::byte* at) noexcept { (*std::launder(reinterpret_cast<F*>(at)))(); }} {
-    std::memcpy(payload.data(), &f, sizeof f);
-  }
-
-  void (*deliver)(std::byte* payload) noexcept;
-  alignas(8) std::array<std::byte, payload_bytes> payload;
-};
-static_assert(sizeof(message) == cache_line_bytes);
 
 /// Waits for room in a lane, however long: the other core always gets to its messages. Made by
 /// `mailbox::send`, awaited at once.
@@ -71,13 +50,12 @@ class [[nodiscard]] send_wait : private list_hook<send_tag> {
   promise_base* task_ = nullptr;
 };
 
-/// One core's end of all its lanes. Messages of one core to another arrive in their order; they are
-/// published together at the end of the sender's turn.
+/// One core's end of all its lanes. Messages of one core to another arrive in their order, in this
+/// turn of the sender or at its end.
 /// @context its core
 class mailbox {
  public:
   static constexpr std::size_t cores_max = 256;
-  static constexpr std::uint32_t lane_capacity = 256;     // messages
   static constexpr std::uint32_t messages_per_turn = 64;  // taken from one lane
 
   /// @param visitors  owns the tasks that other cores start here
@@ -100,32 +78,27 @@ class mailbox {
  private:
   friend class send_wait;
 
-  struct lane {
-    spsc_ring<message> ring{lane_capacity};
-    spsc_ring<message>::producer in = ring.take_producer();
-    spsc_ring<message>::consumer out = ring.take_consumer();
-  };
-
   /// The sending end of one lane.
   struct outgoing {
     outgoing(mailbox& sender, mailbox& receiver) noexcept;
-    [[nodiscard]] bool stage(const message& what) noexcept;
-    void publish() noexcept;
+    [[nodiscard]] bool push(const message& what) noexcept;
+    void tell() noexcept;
 
     lane road;
     mailbox& from;
     mailbox& to;
-    std::uint32_t staged = 0;  // written and not yet published
     publisher at_end_of_turn;
     intrusive_list<send_wait, send_tag> waiting;
   };
 
   [[nodiscard]] outgoing& way_to(mailbox& to);
   std::uint32_t poll() noexcept;
+  void watch_told(std::size_t word) noexcept;
   std::uint32_t receive(std::size_t from) noexcept;
   std::uint32_t retry() noexcept;
 
-  using bitmap = std::array<std::atomic<std::uint64_t>, cores_max / 64>;
+  template <class Word>
+  using bitmap = std::array<Word, cores_max / 64>;  // by sender
 
   reactor& core_;
   gate& visitors_;
@@ -133,7 +106,9 @@ class mailbox {
   std::size_t waiting_count_ = 0;                    // tasks that wait for room
   std::vector<std::unique_ptr<outgoing>> outgoing_;  // by receiver
   std::unique_ptr<std::atomic<lane*>[]> incoming_;   // by sender
-  alignas(cache_line_bytes) bitmap dirty_{};         // senders that have published
+  std::size_t words_;                                // of the bitmaps: those that are needed
+  bitmap<std::uint64_t> watched_{};
+  alignas(cache_line_bytes) bitmap<std::atomic<std::uint64_t>> told_{};  // written by senders
 };
 
 }  // namespace runnel

@@ -5,7 +5,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -71,9 +73,9 @@ TEST(Mailbox, AFullLaneRefusesAndTakesAgain) {
   while (cores.here.mail.try_send(cores.there.mail, one)) {
     ++taken;
   }
-  EXPECT_EQ(taken, mailbox::lane_capacity);
+  EXPECT_EQ(taken, lane::capacity);
   cores.settle();
-  EXPECT_EQ(delivered, static_cast<int>(mailbox::lane_capacity));
+  EXPECT_EQ(delivered, static_cast<int>(lane::capacity));
   EXPECT_TRUE(cores.here.mail.try_send(cores.there.mail, one));
   cores.settle();
 }
@@ -82,14 +84,43 @@ TEST(Mailbox, ATurnTakesABoundedNumberFromALane) {
   pair_of_cores cores;
   int delivered = 0;
   const message one{[&delivered]() noexcept { ++delivered; }};
-  for (std::uint32_t i = 0; i < mailbox::lane_capacity; ++i) {
+  for (std::uint32_t i = 0; i < lane::capacity; ++i) {
     ASSERT_TRUE(cores.here.mail.try_send(cores.there.mail, one));
   }
   (void)cores.here.core.loop.turn();
   (void)cores.there.core.loop.turn();
   EXPECT_EQ(delivered, static_cast<int>(mailbox::messages_per_turn));
   cores.settle();
-  EXPECT_EQ(delivered, static_cast<int>(mailbox::lane_capacity));
+  EXPECT_EQ(delivered, static_cast<int>(lane::capacity));
+}
+
+TEST(Mailbox, AMessageAfterALongSilenceArrives) {
+  pair_of_cores cores;
+  int delivered = 0;
+  const message one{[&delivered]() noexcept { ++delivered; }};
+  for (const std::uint32_t silence : {lane::quiet_looks_max - 1, 1U, lane::quiet_looks_max, 0U}) {
+    SCOPED_TRACE(silence);
+    delivered = 0;
+    for (std::uint32_t turn = 0; turn < silence; ++turn) {
+      (void)cores.there.core.loop.turn();
+    }
+    ASSERT_TRUE(cores.here.mail.try_send(cores.there.mail, one));
+    (void)cores.here.core.loop.turn();
+    (void)cores.there.core.loop.turn();
+    EXPECT_EQ(delivered, 1);
+  }
+}
+
+TEST(Mailbox, AMessageThatIsWaitedForArrivesInTheTurnThatSentIt) {
+  pair_of_cores cores;
+  int delivered = 0;
+  const message one{[&delivered]() noexcept { ++delivered; }};
+  ASSERT_TRUE(cores.here.mail.try_send(cores.there.mail, one));
+  cores.settle();
+  ASSERT_TRUE(cores.here.mail.try_send(cores.there.mail, one));
+  (void)cores.there.core.loop.turn();
+  EXPECT_EQ(delivered, 2);
+  cores.settle();
 }
 
 task<int> add_over_there(reactor& there, int a, int b, core_id& where) {
@@ -185,6 +216,32 @@ TEST(On, CoresCallEachOtherAtTheSameTime) {
   auto other = both.start(1, [&](reactor&) { return bounce(both.core(0), rounds); });
   EXPECT_EQ(one.get(), expected);
   EXPECT_EQ(other.get(), expected);
+}
+
+task<std::uint64_t> call_now_and_then(reactor& here, reactor& there, std::uint32_t calls) {
+  std::uint64_t heard = 0;
+  std::minstd_rand random{1};
+  for (std::uint32_t i = 0; i < calls; ++i) {
+    for (auto turns = random() % (2 * lane::quiet_looks_max); turns != 0; --turns) {
+      static_cast<void>(co_await here.yield());
+    }
+    const auto one = [](reactor&) -> task<std::uint64_t> { co_return 1; };
+    heard += co_await on(there, one);
+  }
+  co_return heard;
+}
+
+/// The other core looks away at about the time of each call.
+TEST(On, ACallIsHeardWhenTheOtherCoreIsLookingAway) {
+  const auto host = engine::create({.cores = {core_id{0}, core_id{1}}});
+  if (!host) {
+    GTEST_SKIP() << host.error().message();
+  }
+  constexpr std::uint32_t calls = 500;
+  reactor& there = (*host)->core(1);
+  const auto heard =
+      (*host)->run(0, [&there](reactor& here) { return call_now_and_then(here, there, calls); });
+  EXPECT_EQ(heard, calls);
 }
 
 TEST(On, AnEngineEndsThoughCoresWaitForEachOther) {
