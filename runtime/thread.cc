@@ -1,11 +1,17 @@
 #include "runtime/thread.h"
 
+#include <fcntl.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdint>
 #include <memory>
 
 #include "mempool/base/check.h"
+#include "mempool/base/unique_fd.h"
 
 namespace runnel {
 namespace {
@@ -63,6 +69,19 @@ pinned_thread::~pinned_thread() {
   if (joinable_) {
     CHECK(pthread_join(handle_, nullptr) == 0);
   }
+}
+
+nanoseconds time_off_core() noexcept {
+  const unique_fd file{open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC)};
+  std::array<char, 128> text{};  // "on core, off core, slices"
+  const ssize_t length = file ? read(file.get(), text.data(), text.size()) : 0;
+  const char* const end = text.data() + std::max<ssize_t>(length, 0);
+  const char* const space = std::find(static_cast<const char*>(text.data()), end, ' ');
+  std::int64_t ns = 0;
+  if (space != end) {
+    std::from_chars(space + 1, end, ns);
+  }
+  return nanoseconds{ns};
 }
 
 }  // namespace runnel

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "mempool/base/clock.h"
 #include "mempool/base/error.h"
 #include "mempool/base/units.h"
 
@@ -36,5 +37,9 @@ class pinned_thread {
   pthread_t handle_;
   bool joinable_ = true;
 };
+
+/// How long this thread has been ready to run while others were on its core, since it began; 0
+/// where the kernel does not tell. @context system calls; no allocation
+[[nodiscard]] nanoseconds time_off_core() noexcept;
 
 }  // namespace runnel

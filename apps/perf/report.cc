@@ -38,6 +38,12 @@ std::uint64_t total(const report& run, Field field) {
       [field](std::uint64_t sum, const core_result& core) { return sum + core.*field; });
 }
 
+double off_core_share(const core_result& core) {
+  return core.elapsed.count() <= 0 ? 0
+                                   : static_cast<double>(core.off_core.count()) /
+                                         static_cast<double>(core.elapsed.count());
+}
+
 double cycles_per_io(const core_result& core) {
   return core.ios == 0 ? 0 : static_cast<double>(core.busy_cycles) / static_cast<double>(core.ios);
 }
@@ -134,6 +140,7 @@ std::string to_json(const report& run) {
     nlohmann::ordered_json& here = out["cores"].emplace_back();
     here["core"] = core.core;
     here["ios"] = core.ios;
+    here["off_core_share"] = off_core_share(core);
     here["memory_node"] = core.memory_node ? nlohmann::ordered_json(raw(*core.memory_node))
                                            : nlohmann::ordered_json(nullptr);
     out["cpu_cycles_per_io"].push_back({{"core", core.core}, {"cycles", cycles_per_io(core)}});

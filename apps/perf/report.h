@@ -25,6 +25,7 @@ struct core_result {
   nanoseconds stamp_resolution{1};  // I/Os of one burst share a time stamp
   std::uint64_t heap_allocations = 0;
   nanoseconds elapsed{};
+  nanoseconds off_core{};  // of that: others were on the core
   histogram latency;
   error first_error;
 };

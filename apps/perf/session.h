@@ -98,6 +98,7 @@ class session {
   instant measure_start_{};
   reactor_stats stats_at_start_;
   std::uint64_t allocations_at_start_ = 0;
+  nanoseconds off_core_at_start_{};
   std::unique_ptr<core_result> result_;
 };
 

@@ -26,6 +26,7 @@ class figures(program.program_case):
         self.assertTrue(all(isinstance(value, int) for value in latencies))
         self.assertTrue({"mean", "resolution"} <= got["latency_ns"].keys())
         self.assertIn("cpu_cycles_per_io", got)
+        self.assertGreaterEqual(got["cores"][0]["off_core_share"], 0)
 
     def test_nothing_is_allocated_at_any_depth(self) -> None:
         self.serve("a.sock", "ram:16M")
