@@ -5,14 +5,11 @@
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 #include <poll.h>
 #include <sys/types.h>
 
 #include <array>
 #include <chrono>
-#include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -20,22 +17,21 @@
 #include <utility>
 #include <vector>
 
+#include "bench/bench.h"
 #include "bench/need.h"
 #include "bench/programs.h"
+#include "bench/rounds.h"
 #include "bench/samples.h"
 #include "bench/sleeping_echo.h"
 #include "mempool/base/clock.h"
-#include "runtime/cores.h"
 
 namespace runnel::bench {
 namespace {
 
-using nlohmann::ordered_json;
 using std::chrono::milliseconds;
 using steady = std::chrono::steady_clock;
 
-constexpr double of_busy_min = 0.98;
-constexpr double share_max = 0.01;  // of a core
+constexpr double percent_max = 1;  // of a core
 constexpr double first_io_us_max = 200;
 
 constexpr milliseconds after_burst{100};
@@ -44,12 +40,9 @@ constexpr milliseconds share_window{1000};
 constexpr unsigned first_ios_per_second = 9;
 constexpr milliseconds silence{1000 / first_ios_per_second};
 
-struct settings {
-  std::string runnel;
-  std::string json_file;
-  unsigned rounds = 7;
-  double seconds = 1.5;
-  unsigned first_ios = 200;
+struct options : settings {
+  std::string runnel = {};
+  unsigned first_ios = 100;
 };
 
 /// How both programs spend turns that find nothing.
@@ -65,69 +58,61 @@ constexpr std::array<pairing, 3> pairings{{
 }};
 constexpr std::array<unsigned, 3> depths{1, 32, 128};
 
-/// The rate of each pairing, round by round.
-using rates = std::array<std::vector<double>, pairings.size()>;
+/// One round.
+struct rates {
+  std::array<double, pairings.size()> million_iops{};
+  double ping_pong_cycles = 0;
+  bool preempted = false;
+};
 
-double measure_iops(const settings& asked, const pairing& polls, unsigned depth) {
-  const running_target target{asked.runnel, {"--poll", polls.target, "--namespace", "null:1G"}};
-  const ordered_json perf =
-      run_perf(asked.runnel, target,
-               {"--poll", polls.perf, "--rw", "randread", "--depth", std::to_string(depth),
-                "--time", fmt::format("{}", asked.seconds), "--warmup", "0.2"});
-  return perf["iops"].get<double>();
-}
-
-rates measure_rates(const settings& asked, unsigned depth) {
-  rates measured;
-  for (unsigned round = 0; round < asked.rounds; ++round) {
+rounds_taken<rates> measure_rates(const options& asked, unsigned depth) {
+  const auto cores = two_cores();
+  std::size_t first = 0;  // each is first in its turn
+  return take_rounds(asked.rounds, [&] {
+    rates now{.ping_pong_cycles = ping_pong_cycles(cores)};
     for (std::size_t i = 0; i < pairings.size(); ++i) {
-      const std::size_t which = (round + i) % pairings.size();  // each is first in its turn
-      measured[which].push_back(measure_iops(asked, pairings[which], depth));
+      const std::size_t which = (first + i) % pairings.size();
+      const running_target target{asked.runnel,
+                                  {"--poll", pairings[which].target, "--namespace", "null:1G"}};
+      const finished_run perf = run_perf(
+          asked.runnel, target,
+          {"--poll", pairings[which].perf, "--rw", "randread", "--depth", std::to_string(depth),
+           "--time", fmt::format("{}", asked.seconds), "--warmup", "0.1"});
+      now.million_iops[which] = perf.output["iops"].get<double>() / 1e6;
+      now.preempted |= perf.preempted();
     }
-  }
-  return measured;
+    ++first;
+    return now;
+  });
 }
 
-/// @param busy  the rates of the same rounds
-ordered_json judge_rate(const std::vector<double>& iops, const std::vector<double>& busy) {
-  std::vector<double> ratios;
-  ratios.reserve(iops.size());
-  for (std::size_t round = 0; round < iops.size(); ++round) {
-    ratios.push_back(iops[round] / busy[round]);
-  }
-  return {{"million_iops", median_of(iops) / 1e6},
-          {"spread_million_iops", spread_of(iops) / 1e6},
-          {"of_busy", median_of(ratios)},
-          {"spread_of_busy", spread_of(ratios)},
-          {"holds", median_of(ratios) >= of_busy_min}};
+row judge_rate(const rounds_taken<rates>& taken, unsigned depth, std::size_t which) {
+  const auto values = [&taken](auto field) { return column(taken.samples, field); };
+  const auto million_iops = values([which](const rates& one) { return one.million_iops[which]; });
+  const double of_busy = median_of(
+      values([which](const rates& one) { return one.million_iops[which] / one.million_iops[0]; }));
+  return {
+      .name = fmt::format("{}, depth {}", pairings[which].name, depth),
+      .unit = "M IOPS",
+      .figure = median_of(million_iops),
+      .spread = spread_of(million_iops),
+      .against = pairings[0].name,
+      .peer = median_of(values([](const rates& one) { return one.million_iops[0]; })),
+      .ratio = of_busy,
+      .ping_pong_cycles = median_of(values([](const rates& one) { return one.ping_pong_cycles; })),
+      .discarded = taken.discarded,
+      .owed = "as fast",
+      .holds = at_least(of_busy, 1),
+      .why_void = taken.why_void};
 }
 
-const char* verdict(const ordered_json& row) {
-  return row["holds"].get<bool>() ? "holds" : "SHORT";
-}
-
-double number(const ordered_json& row, const char* key) {
-  return row[key].get<double>();
-}
-
-ordered_json compare_rates(const settings& asked) {
-  ordered_json rows = ordered_json::array();
-  fmt::print("{:<36} {:>7} {:>6} {:>8} {:>6}  {:<10} verdict\n", "null:1G, 4 KiB random reads",
-             "M IOPS", "+-", "of busy", "+-", "owed");
+void compare_rates(const options& asked, const row_sink& add) {
   for (const unsigned depth : depths) {
-    const rates measured = measure_rates(asked, depth);
-    for (std::size_t i = 0; i < pairings.size(); ++i) {
-      ordered_json row{{"row", fmt::format("depth {}, {}", depth, pairings[i].name)}};
-      row.update(judge_rate(measured[i], measured[0]));
-      fmt::print("{:<36} {:>7.3f} {:>6.3f} {:>8.3f} {:>6.3f}  >= {:<7} {}\n",
-                 row["row"].get<std::string>(), number(row, "million_iops"),
-                 number(row, "spread_million_iops"), number(row, "of_busy"),
-                 number(row, "spread_of_busy"), of_busy_min, verdict(row));
-      rows.push_back(row);
+    const auto taken = measure_rates(asked, depth);
+    for (std::size_t which = 1; which < pairings.size(); ++which) {
+      add(judge_rate(taken, depth, which));
     }
-    std::fflush(stdout);
   }
-  return rows;
 }
 
 /// Of all threads, exact to the nanosecond where `stat` counts ticks. 0 when the program is gone.
@@ -190,7 +175,7 @@ void await_idleness(pid_t program) {
 
 /// The burst is perf's filling of the disk; its one I/O a second after that is part of the share.
 /// @return of the target, of perf
-std::vector<double> measure_shares(const settings& asked) {
+std::vector<double> measure_shares(const options& asked) {
   const running_target target{asked.runnel, {"--poll", "adaptive", "--namespace", "ram:256M"}};
   auto perf = start_perf(
       asked.runnel, target,
@@ -201,15 +186,18 @@ std::vector<double> measure_shares(const settings& asked) {
   return shares;
 }
 
-ordered_json judge_share(const char* name, const std::vector<double>& shares) {
-  return {{"row", name},
-          {"share", median_of(shares)},
-          {"spread_share", spread_of(shares)},
-          {"share_max", quantile_of(shares, 1)},
-          {"holds", median_of(shares) < share_max}};
+row judge_share(const char* name, const std::vector<double>& shares) {
+  const double percent = 100 * median_of(shares);
+  return {.name = fmt::format("{}, from {} ms after a burst", name, after_burst.count()),
+          .unit = "% core",
+          .figure = percent,
+          .spread = 100 * spread_of(shares),
+          .owed = fmt::format("< {} %", percent_max),
+          .holds = percent < percent_max,
+          .more = {{"worst", 100 * quantile_of(shares, 1)}}};
 }
 
-ordered_json compare_shares(const settings& asked) {
+void compare_shares(const options& asked, const row_sink& add) {
   std::vector<double> of_target;
   std::vector<double> of_perf;
   for (unsigned round = 0; round < asked.rounds; ++round) {
@@ -217,18 +205,8 @@ ordered_json compare_shares(const settings& asked) {
     of_target.push_back(shares[0]);
     of_perf.push_back(shares[1]);
   }
-  const ordered_json rows{judge_share("target", of_target), judge_share("perf", of_perf)};
-  fmt::print("\n{:<36} {:>7} {:>6} {:>8} {:>6}  {:<10} verdict\n",
-             fmt::format("1 s from {} ms after a burst", after_burst.count()), "% core", "+-",
-             "max", "", "owed");
-  for (const ordered_json& row : rows) {
-    fmt::print("{:<36} {:>7.3f} {:>6.3f} {:>8.3f} {:>6}  < {:<8} {}\n",
-               row["row"].get<std::string>(), 100 * number(row, "share"),
-               100 * number(row, "spread_share"), 100 * number(row, "share_max"), "",
-               100 * share_max, verdict(row));
-  }
-  std::fflush(stdout);
-  return rows;
+  add(judge_share("target", of_target));
+  add(judge_share("perf", of_perf));
 }
 
 std::vector<double> measure_echo(const echo_cores& cores, unsigned trips) {
@@ -240,80 +218,53 @@ std::vector<double> measure_echo(const echo_cores& cores, unsigned trips) {
 }
 
 /// @return perf's latencies
-ordered_json measure_first_ios(const settings& asked) {
+nlohmann::ordered_json measure_first_ios(const options& asked) {
   const running_target target{asked.runnel, {"--poll", "adaptive", "--namespace", "null:1G"}};
   const double seconds = static_cast<double>(asked.first_ios) / first_ios_per_second;
-  return run_perf(asked.runnel, target,
-                  {"--poll", "adaptive", "--rate", std::to_string(first_ios_per_second), "--time",
-                   fmt::format("{}", seconds), "--warmup", "0.2"})["latency_ns"];
+  const finished_run perf =
+      run_perf(asked.runnel, target,
+               {"--poll", "adaptive", "--rate", std::to_string(first_ios_per_second), "--time",
+                fmt::format("{}", seconds), "--warmup", "0.2"});
+  return perf.output["latency_ns"];
 }
 
-void print_latency(const ordered_json& row, const std::string& owed) {
-  fmt::print("{:<36} {:>7.1f} {:>6.1f} {:>8.1f} {:>6}  {}\n", row["row"].get<std::string>(),
-             number(row, "p50_us"), number(row, "p99_us"), number(row, "max_us"), "", owed);
-}
-
-ordered_json compare_first_ios(const settings& asked, const echo_cores& cores) {
-  std::vector<double> echo = measure_echo(cores, asked.first_ios / 2);
-  const ordered_json ns = measure_first_ios(asked);
-  const std::vector<double> later = measure_echo(cores, asked.first_ios - asked.first_ios / 2);
+row compare_first_ios(const options& asked) {
+  const auto cores = two_cores();
+  const echo_cores places{.caller = core_id{cores.first}, .answerer = core_id{cores.second}};
+  std::vector<double> echo = measure_echo(places, asked.first_ios / 2);
+  const nlohmann::ordered_json ns = measure_first_ios(asked);
+  const auto later = measure_echo(places, asked.first_ios - asked.first_ios / 2);
   echo.insert(echo.end(), later.begin(), later.end());
-  const ordered_json floor{{"row", "two bare processes that sleep"},
-                           {"p50_us", quantile_of(echo, 0.5)},
-                           {"p99_us", quantile_of(echo, 0.99)},
-                           {"max_us", quantile_of(echo, 1)}};
-  const double p99_us = number(ns, "p99") / 1e3;
-  const ordered_json ours{{"row", "target and perf"},
-                          {"p50_us", number(ns, "p50") / 1e3},
-                          {"p99_us", p99_us},
-                          {"max_us", number(ns, "max") / 1e3},
-                          {"p99_above_floor_us", p99_us - number(floor, "p99_us")},
-                          {"holds", p99_us <= first_io_us_max}};
-  fmt::print("\n{:<36} {:>7} {:>6} {:>8} {:>6}  {:<10} verdict\n",
-             fmt::format("{} times after {} ms of silence", asked.first_ios, silence.count()),
-             "p50 us", "p99", "max", "", "owed");
-  print_latency(floor, "the floor");
-  print_latency(ours, fmt::format("p99 <= {:<3} {}", first_io_us_max, verdict(ours)));
-  return {floor, ours};
-}
-
-int run(int argc, char** argv) {
-  settings asked;
-  CLI::App program{"What sleeping when idle costs, and saves"};
-  program.add_option("--runnel", asked.runnel, "the binary to measure")->required();
-  program.add_option("--json", asked.json_file, "also write the rows there");
-  program.add_option("--rounds", asked.rounds, "interleaved rounds")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  program.add_option("--time", asked.seconds, "seconds per run under load")->capture_default_str();
-  program.add_option("--first-ios", asked.first_ios, "I/Os after a silence, 9 a second")
-      ->check(CLI::Range(2U, 2000U))
-      ->capture_default_str();
-  CLI11_PARSE(program, argc, argv);
-
-  const auto cores = allowed_cores();
-  if (!cores || cores->size() < 2) {
-    fmt::print(stderr, "idle: two cores are needed\n");
-    return 1;
-  }
-  ordered_json out;
-  out["throughput"] = compare_rates(asked);
-  out["cpu_share"] = compare_shares(asked);
-  out["first_io"] = compare_first_ios(asked, {.caller = cores->back(), .answerer = cores->front()});
-  if (!asked.json_file.empty()) {
-    std::ofstream{asked.json_file} << out.dump(2) << '\n';
-  }
-  return 0;
+  const double p99_us = ns["p99"].get<double>() / 1e3;
+  const double echo_p99_us = quantile_of(echo, 0.99);
+  return {.name = fmt::format("p99 of first I/Os after {} ms", silence.count()),
+          .unit = "us",
+          .figure = p99_us,
+          .against = "two bare sleepers",
+          .peer = echo_p99_us,
+          .above = p99_us - echo_p99_us,
+          .owed = fmt::format("<= {} us", first_io_us_max),
+          .holds = at_most(p99_us, first_io_us_max),
+          .more = {{"p50_us", ns["p50"].get<double>() / 1e3},
+                   {"max_us", ns["max"].get<double>() / 1e3},
+                   {"echo_p50_us", quantile_of(echo, 0.5)},
+                   {"echo_max_us", quantile_of(echo, 1)}}};
 }
 
 }  // namespace
 }  // namespace runnel::bench
 
 int main(int argc, char** argv) {
-  try {
-    return runnel::bench::run(argc, argv);
-  } catch (const std::exception& problem) {  // libraries: JSON, out of memory
-    fmt::print(stderr, "idle: {}\n", problem.what());
-    return 1;
-  }
+  using namespace runnel::bench;
+  options asked{{.seconds = 0.3}};
+  CLI::App program{"what sleeping when idle costs, and saves"};
+  program.add_option("--runnel", asked.runnel, "the binary to measure")->required();
+  program.add_option("--first-ios", asked.first_ios, "I/Os after a silence, 9 a second")
+      ->check(CLI::Range(2U, 2000U))
+      ->capture_default_str();
+  return run_bench(program, asked, {argc, argv}, [&asked](const row_sink& add) {
+    compare_rates(asked, add);
+    compare_shares(asked, add);
+    add(compare_first_ios(asked));
+  });
 }

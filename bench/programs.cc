@@ -1,11 +1,18 @@
 #include "bench/programs.h"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
+#include <sys/types.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "bench/need.h"
@@ -16,8 +23,13 @@ namespace {
 
 using process::child_process;
 
-child_process start(std::vector<std::string> line, const std::vector<std::string>& words) {
+std::vector<std::string> joined(std::vector<std::string> line,
+                                const std::vector<std::string>& words) {
   line.insert(line.end(), words.begin(), words.end());
+  return line;
+}
+
+child_process start(const std::vector<std::string>& line) {
   auto program = child_process::start(line);
   if (!program) {
     give_up(program.error());
@@ -28,7 +40,7 @@ child_process start(std::vector<std::string> line, const std::vector<std::string
 struct service {
   service(const std::string& runnel, const std::vector<std::string>& words)
       : socket{fmt::format("/tmp/runnel-bench-{}.sock", getpid())},
-        program{start({runnel, "target", "--listen", "vfio-user:" + socket}, words)} {}
+        program{start(joined({runnel, "target", "--listen", "vfio-user:" + socket}, words))} {}
   service(const service&) = delete;
   service& operator=(const service&) = delete;
   ~service() {
@@ -41,6 +53,50 @@ struct service {
 
 // Static, since `give_up` ends no automatic object, and a busy target would stay for ever.
 std::optional<service> serving;
+
+std::vector<std::string> perf_line(const std::string& runnel, const std::string& address,
+                                   const std::vector<std::string>& words) {
+  return joined({runnel, "perf", address, "--json"}, words);
+}
+
+nlohmann::ordered_json finish(const std::string& object, child_process program) {
+  std::string output;
+  const auto status = program.finish(output, std::chrono::minutes{5});
+  if (!status) {
+    give_up(status.error());
+  }
+  nlohmann::ordered_json parsed = nlohmann::ordered_json::parse(output, nullptr, false);
+  if (*status != 0 || parsed.is_discarded()) {
+    give_up({.what = {errc::bad_status, static_cast<std::uint32_t>(*status)},
+             .operation = "run",
+             .object = object,
+             .hint = {}});
+  }
+  return parsed;
+}
+
+/// How long threads were ready to run while others were on their cores: all of them, so far.
+double off_core_ns_of(pid_t program) {
+  double sum = 0;
+  std::error_code gone;
+  const auto threads = fmt::format("/proc/{}/task", program);
+  for (const auto& thread : std::filesystem::directory_iterator{threads, gone}) {
+    double on_core = 0;
+    double off_core = 0;
+    std::ifstream{thread.path() / "schedstat"} >> on_core >> off_core;
+    sum += off_core;
+  }
+  return sum;
+}
+
+double cpu_ns_of_ended_children() noexcept {
+  rusage usage{};
+  getrusage(RUSAGE_CHILDREN, &usage);
+  const auto ns = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) * 1e9 + static_cast<double>(time.tv_usec) * 1e3;
+  };
+  return ns(usage.ru_utime) + ns(usage.ru_stime);
+}
 
 }  // namespace
 
@@ -64,30 +120,43 @@ const child_process& running_target::program() const noexcept {
   return serving->program;
 }
 
+finished_run run_program(const std::vector<std::string>& line) {
+  const double before = cpu_ns_of_ended_children();
+  finished_run run;
+  run.output = finish(line.front(), start(line));
+  run.cpu_ns = cpu_ns_of_ended_children() - before;
+  return run;
+}
+
+finished_run run_perf(const std::string& runnel, const std::string& address,
+                      const std::vector<std::string>& words) {
+  finished_run run = run_program(perf_line(runnel, address, words));
+  for (const auto& core : run.output["cores"]) {
+    run.off_core_share = std::max(run.off_core_share, core["off_core_share"].get<double>());
+  }
+  return run;
+}
+
+finished_run run_perf(const std::string& runnel, const running_target& target,
+                      const std::vector<std::string>& words) {
+  const pid_t server = target.program().id();
+  const double before = off_core_ns_of(server);
+  const auto start_time = std::chrono::steady_clock::now();
+  finished_run run = run_perf(runnel, target.address(), words);
+  const std::chrono::duration<double, std::nano> took =
+      std::chrono::steady_clock::now() - start_time;
+  run.off_core_share =
+      std::max(run.off_core_share, (off_core_ns_of(server) - before) / took.count());
+  return run;
+}
+
 child_process start_perf(const std::string& runnel, const running_target& target,
                          const std::vector<std::string>& words) {
-  return start({runnel, "perf", target.address(), "--json"}, words);
+  return start(perf_line(runnel, target.address(), words));
 }
 
 nlohmann::ordered_json finish_perf(child_process perf) {
-  std::string output;
-  const auto status = perf.finish(output, std::chrono::minutes{5});
-  if (!status) {
-    give_up(status.error());
-  }
-  nlohmann::ordered_json parsed = nlohmann::ordered_json::parse(output, nullptr, false);
-  if (*status != 0 || parsed.is_discarded()) {
-    give_up({.what = {errc::bad_status, static_cast<std::uint32_t>(*status)},
-             .operation = "run",
-             .object = "runnel perf",
-             .hint = {}});
-  }
-  return parsed;
-}
-
-nlohmann::ordered_json run_perf(const std::string& runnel, const running_target& target,
-                                const std::vector<std::string>& words) {
-  return finish_perf(start_perf(runnel, target, words));
+  return finish("runnel perf", std::move(perf));
 }
 
 }  // namespace runnel::bench

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -27,16 +28,31 @@ class running_target {
   [[nodiscard]] const process::child_process& program() const noexcept;
 };
 
-/// `runnel perf` with `target` as its device, under way.
+/// A program that ran to its end, and what it took of the machine.
+struct finished_run {
+  nlohmann::ordered_json output;
+  double cpu_ns = 0;          // user and system, all threads
+  double off_core_share = 0;  // of the time, others were on its core: the worst one of perf's and
+                              // the target's
+
+  /// Kernel threads take some 2 % of a core; a program that should not be there a quarter or more.
+  [[nodiscard]] bool preempted() const noexcept { return off_core_share > 0.06; }
+};
+
+/// Runs a program that prints one JSON object.
+[[nodiscard]] finished_run run_program(const std::vector<std::string>& line);
+
+/// `runnel perf` with `address` as its device.
+[[nodiscard]] finished_run run_perf(const std::string& runnel, const std::string& address,
+                                    const std::vector<std::string>& words);
+/// `runnel perf` with `target` as its device.
+[[nodiscard]] finished_run run_perf(const std::string& runnel, const running_target& target,
+                                    const std::vector<std::string>& words);
+
+/// The same in two parts: under way, and its end. @return what it measured
 [[nodiscard]] process::child_process start_perf(const std::string& runnel,
                                                 const running_target& target,
                                                 const std::vector<std::string>& words);
-
-/// Waits for perf's end. @return what it measured
 nlohmann::ordered_json finish_perf(process::child_process perf);
-
-/// Both of them.
-nlohmann::ordered_json run_perf(const std::string& runnel, const running_target& target,
-                                const std::vector<std::string>& words);
 
 }  // namespace runnel::bench

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <numbers>
 
 #include "mempool/base/check.h"
 
@@ -35,6 +36,22 @@ double spread_of(const std::vector<double>& values) {
     distances.push_back(std::abs(value - middle));
   }
   return median_of(distances);
+}
+
+double mann_whitney_p(const std::vector<double>& some, const std::vector<double>& others) {
+  CHECK(!some.empty());
+  CHECK(!others.empty());
+  double wins = 0;  // pairs in which `some` has the greater value; a tie is half of one
+  for (const double one : some) {
+    for (const double other : others) {
+      wins += one > other ? 1 : one == other ? 0.5 : 0;
+    }
+  }
+  const auto pairs = static_cast<double>(some.size() * others.size());
+  const auto values = static_cast<double>(some.size() + others.size());
+  const double deviation = std::sqrt(pairs * (values + 1) / 12);
+  const double distance = std::max(0.0, std::abs(wins - pairs / 2) - 0.5);
+  return std::erfc(distance / deviation / std::numbers::sqrt2);
 }
 
 }  // namespace runnel::bench

@@ -1,0 +1,95 @@
+// The end of `./dev bench`: the rows of all benches as one table and one file, with what a reader
+// needs to know of the machine and the build.
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "apps/floor/floor.h"
+#include "bench/rows.h"
+
+namespace runnel::bench {
+namespace {
+
+using nlohmann::ordered_json;
+
+/// "AMD EPYC", as the kernel tells.
+std::string cpu_model() {
+  std::ifstream file{"/proc/cpuinfo"};
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("model name")) {
+      return line.substr(line.find(": ") + 2);
+    }
+  }
+  return "unknown";
+}
+
+/// Prints the rows of one bench. @return them, each with the bench's name
+ordered_json take(const std::filesystem::path& file) {
+  std::ifstream in{file};
+  ordered_json rows = ordered_json::parse(in);
+  const std::string name = file.stem();
+  print_head(name);
+  for (ordered_json& one : rows) {
+    print_row(one);
+    one["bench"] = name;
+  }
+  fmt::print("\n");
+  return rows;
+}
+
+void print_counts(const ordered_json& rows) {
+  unsigned held = 0;
+  unsigned voided = 0;
+  for (const ordered_json& one : rows) {
+    held += one["holds"].get<bool>() ? 1U : 0U;
+    voided += one.contains("void") ? 1U : 0U;
+  }
+  fmt::print("{} hold, {} are short, {} void\n", held, rows.size() - held - voided, voided);
+}
+
+void make_table(const std::vector<std::string>& files, const std::string& commit,
+                const std::string& json_file) {
+  ordered_json all{{"commit", commit},
+                   {"cpu", cpu_model()},
+                   {"governor", floor::governor(0)},
+                   {"compiler", "g++ " __VERSION__},
+                   {"rows", ordered_json::array()}};
+  for (const std::string& file : files) {
+    const ordered_json rows = take(file);
+    all["rows"].insert(all["rows"].end(), rows.begin(), rows.end());
+  }
+  print_counts(all["rows"]);
+  fmt::print("commit {}, {}, governor {}, {}\n", commit, all["cpu"].get<std::string>(),
+             all["governor"].get<std::string>(), all["compiler"].get<std::string>());
+  std::ofstream{json_file} << all.dump(2) << '\n';
+}
+
+}  // namespace
+}  // namespace runnel::bench
+
+int main(int argc, char** argv) {
+  std::vector<std::string> files;
+  std::string commit;
+  std::string json_file;
+  CLI::App program{"The rows of all benches as one table and one file"};
+  program.add_option("files", files, "what benches wrote with --json")->required();
+  program.add_option("--commit", commit, "what was measured")->required();
+  program.add_option("--json", json_file, "where to write all of it")->required();
+  CLI11_PARSE(program, argc, argv);
+  try {
+    runnel::bench::make_table(files, commit, json_file);
+    return 0;
+  } catch (const std::exception& problem) {  // a file that is none of ours
+    fmt::print(stderr, "table: {}\n", problem.what());
+    return 1;
+  }
+}
