@@ -85,34 +85,34 @@ ordered_json judge(const contest& row, const ordered_json& figures) {
   ordered_json out;
   out["row"] = row.name;
   out["unit"] = "cycles";
-  out["value"] = figures[0]["value"];
+  out["figure"] = figures[0]["value"];
   out["spread"] = figures[0]["spread"];
-  const auto best = best_of(figures, row.peers.size());
-  if (best) {
-    const double ratio = figures[0]["value"].get<double>() / figures[*best]["value"].get<double>();
-    out["best_peer"] = figures[*best]["name"];
+  out["owed"] = row.owed_ratio_max != 0 ? fmt::format("<= {:.1f}x", row.owed_ratio_max) : "";
+  out["holds"] = row.owed_ratio_max == 0;
+  if (const auto best = best_of(figures, row.peers.size())) {
+    const ordered_json& peer = figures[*best];
+    const double ratio = figures[0]["value"].get<double>() / peer["value"].get<double>();
+    out["against"] = peer["name"];
+    out["peer"] = peer["value"];
     out["ratio"] = ratio;
-    if (row.owed_ratio_max != 0) {
-      out["owed"] = fmt::format("<= {:.1f}x", row.owed_ratio_max);
-      out["holds"] = ratio <= row.owed_ratio_max * noise;
-    }
+    out["holds"] = row.owed_ratio_max == 0 || ratio <= row.owed_ratio_max * noise;
+  } else {
+    out["void"] = "no peer here";
   }
-  out["void"] = false;
   for (const ordered_json& one : figures) {
-    out["void"] = out["void"].get<bool>() || one.value("void", false);
+    if (one.value("void", false)) {
+      out["void"] = "a peer is not at its best";
+    }
   }
   out["figures"] = figures;
   return out;
 }
 
 std::string verdict(const ordered_json& row) {
-  if (!row.contains("ratio")) {
-    return "no peer here";
+  if (row.contains("void")) {
+    return "void: " + row["void"].get<std::string>();
   }
-  if (row["void"].get<bool>()) {
-    return "void: a peer is not at its best";
-  }
-  if (!row.contains("owed")) {
+  if (row["owed"].get<std::string>().empty()) {
     return "";
   }
   return row["holds"].get<bool>() ? "holds" : "SHORT";
@@ -121,7 +121,7 @@ std::string verdict(const ordered_json& row) {
 void print_row(const ordered_json& row) {
   const bool judged = row.contains("ratio");
   fmt::print("{:<34} {:>7.0f} {:>8.2f} {:>5.2f} {:>6} {:<8} {}\n", row["row"].get<std::string>(),
-             row.value("ping_pong_cycles", 0.0), row["value"].get<double>(),
+             row.value("ping_pong_cycles", 0.0), row["figure"].get<double>(),
              row["spread"].get<double>(),
              judged ? fmt::format("{:.2f}", row["ratio"].get<double>()) : "-",
              row.value("owed", std::string{}), verdict(row));

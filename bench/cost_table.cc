@@ -22,21 +22,20 @@ ordered_json judge(const cost& row, const std::vector<double>& figures) {
   ordered_json out;
   out["row"] = row.name;
   out["unit"] = row.unit;
-  out["value"] = median_of(figures);
+  out["figure"] = median_of(figures);
   out["spread"] = spread_of(figures);
-  if (row.owed_max != 0) {
-    out["owed"] = fmt::format("<= {}", row.owed_max);
-    out["holds"] = median_of(figures) <= row.owed_max * 1.02;
-  }
+  const bool owes = row.owed_max != 0;
+  out["owed"] = owes ? fmt::format("<= {}", row.owed_max) : "";
+  out["holds"] = !owes || median_of(figures) <= row.owed_max * 1.02;
   return out;
 }
 
 void print_row(const ordered_json& row) {
-  const bool owed = row.contains("owed");
-  const char* const verdict = !owed ? "" : row["holds"].get<bool>() ? "holds" : "SHORT";
+  const auto owed = row["owed"].get<std::string>();
+  const char* const verdict = owed.empty() ? "" : row["holds"].get<bool>() ? "holds" : "SHORT";
   fmt::print("{:<46} {:>9.2f} {:>7.2f}  {:<7} {:<8} {}\n", row["row"].get<std::string>(),
-             row["value"].get<double>(), row["spread"].get<double>(),
-             row["unit"].get<std::string>(), owed ? row["owed"].get<std::string>() : "", verdict);
+             row["figure"].get<double>(), row["spread"].get<double>(),
+             row["unit"].get<std::string>(), owed, verdict);
 }
 
 int run(const cost_table& table, int argc, char** argv) {

@@ -36,6 +36,9 @@ std::string verdict(const ordered_json& one) {
   if (one.contains("void")) {
     return "void: " + one["void"].get<std::string>();
   }
+  if (one["owed"].get<std::string>().empty()) {
+    return "";
+  }
   return one["holds"].get<bool>() ? "holds" : "SHORT";
 }
 

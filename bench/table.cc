@@ -49,11 +49,15 @@ ordered_json take(const std::filesystem::path& file) {
 void print_counts(const ordered_json& rows) {
   unsigned held = 0;
   unsigned voided = 0;
+  unsigned fell_short = 0;
   for (const ordered_json& one : rows) {
-    held += one["holds"].get<bool>() ? 1U : 0U;
-    voided += one.contains("void") ? 1U : 0U;
+    if (one["owed"].get<std::string>().empty()) {
+      continue;
+    }
+    unsigned& count = one.contains("void") ? voided : one["holds"].get<bool>() ? held : fell_short;
+    ++count;
   }
-  fmt::print("{} hold, {} are short, {} void\n", held, rows.size() - held - voided, voided);
+  fmt::print("{} hold, {} are short, {} void\n", held, fell_short, voided);
 }
 
 void make_table(const std::vector<std::string>& files, const std::string& commit,
