@@ -2,40 +2,32 @@
 // mempool at its best, which is from a registered thread with a cache; a batch of 32 costs less
 // too. One core; nobody touches the buffers.
 
+#include <fmt/format.h>
+
 #include <array>
-#include <cstdint>
-#include <memory>
-#include <span>
-#include <utility>
+#include <cstddef>
 
 #include "bench/contest.h"
+#include "bench/need.h"
 #include "bench/pool_kinds.h"
 #include "runtime/cores.h"
 
 namespace runnel::bench {
 namespace {
 
-/// One at a time, as a packet or an I/O takes its buffer.
-contest single(core_id core) {
-  return {.name = "get, put",
-          .ours = timed<our_pool, 1>("buffer_pool", core),
-          .peers = {timed_mempool<1>(core)},
-          .owed_ratio_max = 0.5};
-}
-
-/// 32 at once, as a receive queue is filled.
-contest bulk(core_id core) {
-  return {.name = "get, put of 32",
-          .ours = timed<our_pool, 32>("buffer_pool", core),
-          .peers = {timed_mempool<32>(core)},
-          .owed_ratio_max = 0.9};
+/// One at a time as a packet or an I/O takes its buffer, or 32 as a receive queue is filled.
+template <std::size_t Batch>
+contest get_and_put(core_id core, double owed_ratio_max) {
+  contestant ours = timed<our_pool, Batch>(fmt::format("buffer_pool, get, put of {}", Batch), core);
+  ours.owed_ratio_max = owed_ratio_max;
+  return {.unit = "cycles", .ours = {ours}, .peers = {timed_mempool<Batch>(core)}};
 }
 
 int run(int argc, char** argv) {
   const core_id core = need(allowed_cores()).back();
   const mempool_environment environment{core};
-  const std::array rows{single(core), bulk(core)};
-  return run_contests({.title = "pools, one core, per buffer", .rows = rows}, argc, argv);
+  const std::array contests{get_and_put<1>(core, 0.5), get_and_put<32>(core, 0.9)};
+  return run_contests({.title = "pools, one core, per buffer", .contests = contests}, {argc, argv});
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -7,6 +9,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bench/contest.h"
@@ -84,11 +87,15 @@ template <class Pool, std::size_t Batch>
 }
 
 template <class Pool, std::size_t Batch>
-contestant timed(const char* name, core_id core, double known_cycles = 0) {
-  return {
-      .name = name,
-      .cycles = [core](double seconds) { return cycles_per_buffer<Pool, Batch>(core, seconds); },
-      .known_cycles = known_cycles};
+contestant timed(std::string name, core_id core, double known_cycles = 0) {
+  return {.name = std::move(name),
+          .cost = [core](double seconds) { return cycles_per_buffer<Pool, Batch>(core, seconds); },
+          .known_cost = known_cycles};
+}
+
+template <std::size_t Batch>
+std::string mempool_name() {
+  return fmt::format("rte_mempool, get, put of {}", Batch);
 }
 
 #if defined(RUNNEL_BENCH_DPDK)
@@ -155,7 +162,7 @@ class dpdk_mempool {
 
 template <std::size_t Batch>
 contestant timed_mempool(core_id core) {
-  return timed<dpdk_mempool, Batch>("rte_mempool, cache of 512", core, Batch == 1 ? 12.2 : 1.2);
+  return timed<dpdk_mempool, Batch>(mempool_name<Batch>(), core, Batch == 1 ? 12.2 : 1.2);
 }
 #else
 struct mempool_environment {
@@ -163,7 +170,7 @@ struct mempool_environment {
 };
 template <std::size_t Batch>
 contestant timed_mempool(core_id) {
-  return {.name = "rte_mempool, cache of 512", .lacks = "libdpdk-dev"};
+  return {.name = mempool_name<Batch>(), .lacks = "libdpdk-dev"};
 }
 #endif
 

@@ -14,7 +14,7 @@
 #include <utility>
 
 #include "bench/cached_nvme_device.h"
-#include "bench/cost_table.h"
+#include "bench/contest.h"
 #include "bench/need.h"
 #include "bench/slices.h"
 #include "mempool/base/check.h"
@@ -31,12 +31,6 @@ namespace {
 constexpr std::uint32_t depth = 32;
 constexpr std::uint32_t io_bytes = 4096;
 constexpr std::uint32_t turns_per_slice = 1024;
-
-constexpr cost costs[] = {
-    {"raw: submit, flush, poll", "cycles", 45},
-    {"a coroutine: await disk.read", "cycles", 75},
-    {"the device alone, not part of those", "cycles", 0},
-};
 
 /// Where the next read begins: anywhere in 2^32 blocks.
 class scatter {
@@ -163,12 +157,16 @@ int main(int argc, char** argv) {
   using namespace runnel::bench;
   pin_this_thread();
   bench_parts parts;
-  const auto measure_round = [&parts](double seconds, std::span<double> figures) {
-    const double device = device_alone(parts, seconds);
-    figures[0] = raw_reads(parts, seconds) - device;
-    figures[1] = awaited_reads(parts, seconds) - device;
-    figures[2] = device;
+  const auto device = [&parts](double seconds) { return device_alone(parts, seconds); };
+  const auto raw = [&](double seconds) { return raw_reads(parts, seconds) - device(seconds); };
+  const auto awaited = [&](double seconds) {
+    return awaited_reads(parts, seconds) - device(seconds);
   };
-  return run_cost_table({"NVMe driver, 4 KiB reads at depth 32, per I/O", costs, measure_round},
-                        argc, argv);
+  const contest costs{
+      .unit = "cycles",
+      .ours = {{.name = "raw: submit, flush, poll", .cost = raw, .owed_max = 45},
+               {.name = "a coroutine: await disk.read", .cost = awaited, .owed_max = 75},
+               {.name = "the device alone, not in those", .cost = device}}};
+  return run_contests({.title = "NVMe driver, 4 KiB, depth 32, per I/O", .contests = {&costs, 1}},
+                      {argc, argv});
 }

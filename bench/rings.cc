@@ -5,15 +5,14 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <cstdio>
+#include <cstddef>
 #include <string>
 #include <utility>
 
-#include "apps/floor/floor.h"
+#include "bench/bench.h"
 #include "bench/contest.h"
 #include "bench/ring_kinds.h"
 #include "bench/transfer.h"
-#include "runtime/cores.h"
 
 namespace runnel::bench {
 namespace {
@@ -30,11 +29,10 @@ constexpr const char* readerwriterqueue_package = "libreaderwriterqueue-dev";
 constexpr const char* tbb_package = "libtbb-dev";
 
 template <class Ring>
-contestant measured(const char* name, const core_pair& cores, double known_cycles = 0) {
-  return {
-      .name = name,
-      .cycles = [cores](double seconds) { return least_cycles_per_entry<Ring>(cores, seconds); },
-      .known_cycles = known_cycles};
+contestant measured(std::string name, const core_pair& cores, double owed_ratio_max = 0) {
+  return {.name = std::move(name),
+          .cost = [cores](double seconds) { return least_cycles_per_entry<Ring>(cores, seconds); },
+          .owed_ratio_max = owed_ratio_max};
 }
 
 template <class Entry>
@@ -69,79 +67,63 @@ contestant tbb_queue([[maybe_unused]] const core_pair& cores) {
 
 #if defined(RUNNEL_BENCH_DPDK)
 template <class Ring>
-contestant rte(const char* name, const core_pair& cores, double known = 0) {
-  return measured<Ring>(name, cores, known);
+contestant rte(const char* name, const core_pair& cores) {
+  return measured<Ring>(name, cores);
 }
 #else
 template <class Ring>
-contestant rte(const char* name, const core_pair&, double = 0) {
+contestant rte(const char* name, const core_pair&) {
   return {.name = name, .lacks = dpdk_package};
 }
 #endif
 
+/// What an rte_ring does that nobody fills or reads, as in its own bench: shows that it is at its
+/// best here.
+template <class Ring>
+contestant untouched(const char* name, const core_pair& cores, double known_cycles) {
+  contestant shown = rte<by_copying<Ring, batch, false>>(name, cores);
+  shown.known_cost = known_cycles;
+  return shown;
+}
+
 template <std::size_t Bytes>
-contest copying(const core_pair& cores) {
+contest one_to_one(const core_pair& cores) {
   using type = entry<Bytes>;
-  return {.name = fmt::format("SPSC, {} bytes, copying", Bytes),
-          .ours = measured<by_copying<our_spsc<type>, batch>>("push, pop", cores),
+  const auto name = [](const char* how) { return fmt::format("SPSC, {} bytes, {}", Bytes, how); };
+  return {.unit = "cycles",
+          .ours = {measured<by_copying<our_spsc<type>, batch>>(name("copying"), cores, 1.0),
+                   measured<our_spsc_in_place<type, batch>>(name("in place"), cores, 0.8)},
           .peers = {rte<by_copying<rte_spsc<type>, batch>>("rte_ring SP/SC, bulk", cores),
                     boost_queue<type>(cores), moodycamel_queue<type>(cores)},
-          .owed_ratio_max = 1.0};
+          .shown = {rte<rte_spsc_in_place<type, batch>>("rte_ring SP/SC, zero-copy", cores)}};
 }
 
-template <std::size_t Bytes>
-contest in_place(const core_pair& cores) {
-  using type = entry<Bytes>;
-  contest row = copying<Bytes>(cores);
-  row.name = fmt::format("SPSC, {} bytes, in place", Bytes);
-  row.ours = measured<our_spsc_in_place<type, batch>>("reserve, commit; peek, consume", cores);
-  row.owed_ratio_max = 0.8;
-  row.shown = {rte<rte_spsc_in_place<type, batch>>("rte_ring SP/SC, zero-copy", cores)};
-  return row;
-}
-
+/// @param owed_ratio_max  0: nothing is owed
 template <std::size_t Batch>
-contest any_to_any(const core_pair& cores) {
+contest any_to_any(const core_pair& cores, double owed_ratio_max) {
   using type = entry<8>;
-  return {.name = fmt::format("MPMC, 8 bytes, batches of {}", Batch),
-          .ours = measured<by_copying<our_mpmc<type>, Batch>>("try_push, try_pop", cores),
+  return {.unit = "cycles",
+          .ours = {measured<by_copying<our_mpmc<type>, Batch>>(
+              fmt::format("MPMC, 8 bytes, batches of {}", Batch), cores, owed_ratio_max)},
           .peers = {rte<by_copying<rte_mpmc<type>, Batch>>("rte_ring MP/MC, bulk", cores),
-                    tbb_queue<type>(cores)},
-          .owed_ratio_max = Batch == 1 ? 1.0 : 0};
-}
-
-/// Shows that a peer is at its best here: it does what its own bench does.
-template <template <class> class Ring>
-contestant untouched(const char* name, const core_pair& cores, double known) {
-  return rte<by_copying<Ring<entry<8>>, batch, false>>(name, cores, known);
-}
-
-int run(int argc, char** argv) {
-  const auto allowed = allowed_cores();
-  if (!allowed || allowed->size() < 2) {
-    fmt::print(stderr, "rings: two cores are needed\n");
-    return 1;
-  }
-  const core_pair cores{allowed->front(), allowed->back()};
-  const auto line = [cores] {
-    return need(floor::ping_pong(raw(cores.sender), raw(cores.receiver)));
-  };
-  const bool near = line().state == floor::placement::near;  // for others nothing is known
-  std::array rows{copying<8>(cores),   in_place<8>(cores),   copying<64>(cores),
-                  in_place<64>(cores), any_to_any<1>(cores), any_to_any<batch>(cores)};
-  rows[0].shown = {
-      untouched<rte_spsc>("rte_ring SP/SC, untouched", cores, near ? known_spsc_near : 0)};
-  rows[5].shown = {
-      untouched<rte_mpmc>("rte_ring MP/MC, untouched", cores, near ? known_mpmc_near : 0)};
-  return run_contests({.title = "rings, two cores",
-                       .rows = rows,
-                       .ping_pong_cycles = [line] { return line().cycles; }},
-                      argc, argv);
+                    tbb_queue<type>(cores)}};
 }
 
 }  // namespace
 }  // namespace runnel::bench
 
 int main(int argc, char** argv) {
-  return runnel::bench::run(argc, argv);
+  using namespace runnel::bench;
+  const auto both = two_cores();
+  const core_pair cores{.sender = runnel::core_id{both.second},
+                        .receiver = runnel::core_id{both.first}};
+  const bool near = ping_pong_cycles(both) < 400;  // for others nothing is known
+  std::array contests{one_to_one<8>(cores), one_to_one<64>(cores), any_to_any<1>(cores, 1.0),
+                      any_to_any<batch>(cores, 0)};
+  contests[0].shown.push_back(untouched<rte_spsc<entry<8>>>("rte_ring SP/SC, untouched", cores,
+                                                            near ? known_spsc_near : 0));
+  contests[3].shown.push_back(untouched<rte_mpmc<entry<8>>>("rte_ring MP/MC, untouched", cores,
+                                                            near ? known_mpmc_near : 0));
+  return run_contests({.title = "rings, two cores, per entry", .contests = contests, .cores = both},
+                      {argc, argv});
 }

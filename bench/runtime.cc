@@ -12,13 +12,12 @@
 #include <utility>
 #include <vector>
 
-#include "apps/floor/floor.h"
-#include "bench/cost_table.h"
+#include "bench/bench.h"
+#include "bench/contest.h"
 #include "bench/need.h"
 #include "bench/slices.h"
 #include "drivers/mmio.h"
 #include "mempool/base/check.h"
-#include "runtime/cores.h"
 #include "runtime/engine.h"
 #include "runtime/gate.h"
 #include "runtime/mailbox.h"
@@ -31,17 +30,6 @@ namespace {
 constexpr std::size_t idle_pollers = 8;
 constexpr std::uint32_t spawned_together = 32;
 constexpr std::uint32_t per_slice = 4096;
-
-constexpr cost costs[] = {
-    {"a turn with 8 idle pollers", "ns", 25},
-    {"a timer set and cancelled", "ns", 30},
-    {"a task called and awaited, ready at once", "ns", 0},
-    {"a task spawned into a gate, run and ended", "ns", 0},
-    {"a message to another core and back", "cycles", 0},
-    {"a cache line to another core and back", "cycles", 0},
-    {"the message against the cache line", "times", 1.3},
-    {"a message one way, 32 a turn", "ns", 0},
-};
 
 double ns_of(double cycles) {
   return cycles * 1e9 / static_cast<double>(tsc_hz());
@@ -201,29 +189,49 @@ std::unique_ptr<engine> engine_on(std::vector<core_id> cores) {
       {.name = "bench", .cores = std::move(cores), .window_bytes = 2 * mib, .huge_pages = false}));
 }
 
-double on_one_core(core_id core, double seconds, task<double> (*measure)(reactor&, double)) {
-  return engine_on({core})->run(
-      0, [=](reactor& here) -> task<double> { return measure(here, seconds); });
+using on_one = task<double> (*)(reactor&, double);
+using on_two = task<double> (*)(reactor&, reactor&, double);
+using two = std::pair<unsigned, unsigned>;
+
+std::function<double(double)> on_one_core(const two& cores, on_one measure) {
+  return [=](double seconds) {
+    return ns_of(engine_on({core_id{cores.first}})->run(0, [=](reactor& here) -> task<double> {
+      return measure(here, seconds);
+    }));
+  };
 }
 
-double on_two_cores(const std::vector<core_id>& cores, double seconds,
-                    task<double> (*measure)(reactor&, reactor&, double)) {
-  const auto both = engine_on({cores.back(), cores.front()});
+double on_two_cores(const two& cores, double seconds, on_two measure) {
+  const auto both = engine_on({core_id{cores.first}, core_id{cores.second}});
   reactor& there = both->core(1);
   return both->run(
       0, [=, &there](reactor& here) -> task<double> { return measure(here, there, seconds); });
 }
 
-void measure_round(const std::vector<core_id>& cores, double seconds, std::span<double> figures) {
-  const core_id here = cores.back();
-  figures[0] = ns_of(on_one_core(here, seconds, empty_turn));
-  figures[1] = ns_of(on_one_core(here, seconds, timer_set_and_cancelled));
-  figures[2] = ns_of(on_one_core(here, seconds, task_awaited));
-  figures[3] = ns_of(on_one_core(here, seconds, task_spawned));
-  figures[4] = on_two_cores(cores, seconds, message_and_back);
-  figures[5] = need(floor::ping_pong(raw(here), raw(cores.front()))).cycles;
-  figures[6] = figures[4] / figures[5];
-  figures[7] = ns_of(on_two_cores(cores, seconds, messages_one_way));
+contest local_costs(const two& cores) {
+  return {
+      .unit = "ns",
+      .ours = {{.name = "a turn with 8 idle pollers",
+                .cost = on_one_core(cores, empty_turn),
+                .owed_max = 25},
+               {.name = "a timer set and cancelled",
+                .cost = on_one_core(cores, timer_set_and_cancelled),
+                .owed_max = 30},
+               {.name = "a task awaited, ready at once", .cost = on_one_core(cores, task_awaited)},
+               {.name = "a task spawned, run and ended", .cost = on_one_core(cores, task_spawned)},
+               {.name = "a message one way, 32 a turn", .cost = [cores](double seconds) {
+                  return ns_of(on_two_cores(cores, seconds, messages_one_way));
+                }}}};
+}
+
+contest there_and_back(const two& cores) {
+  const auto message = [cores](double seconds) {
+    return on_two_cores(cores, seconds, message_and_back);
+  };
+  const auto line = [cores](double) { return ping_pong_cycles(cores); };
+  return {.unit = "cycles",
+          .ours = {{.name = "a message there and back", .cost = message, .owed_ratio_max = 1.3}},
+          .peers = {{.name = "a cache line", .cost = line}}};
 }
 
 }  // namespace
@@ -231,13 +239,8 @@ void measure_round(const std::vector<core_id>& cores, double seconds, std::span<
 
 int main(int argc, char** argv) {
   using namespace runnel::bench;
-  const std::vector<runnel::core_id> cores = need(runnel::allowed_cores());
-  if (cores.size() < 2) {
-    give_up({{runnel::errc::not_found}, "find", "two cores", "choose them by taskset"});
-  }
-  return run_cost_table({"the runtime itself", costs,
-                         [&cores](double seconds, std::span<double> figures) {
-                           measure_round(cores, seconds, figures);
-                         }},
-                        argc, argv);
+  const two cores = two_cores();
+  const std::array contests{local_costs(cores), there_and_back(cores)};
+  return run_contests({.title = "the runtime itself", .contests = contests, .cores = cores},
+                      {argc, argv});
 }
