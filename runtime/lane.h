@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "mempool/base/bits.h"
+#include "mempool/base/prefetch.h"
 
 namespace runnel {
 
@@ -39,6 +40,7 @@ struct message {
 class lane {
  public:
   static constexpr std::uint32_t capacity = 256;
+  static constexpr std::uint32_t lively_looks_max = 64;
   static constexpr std::uint32_t quiet_looks_max = 1024;  // then the receiver looks away
 
   // The sender's.
@@ -62,6 +64,10 @@ class lane {
   /// messages by itself, or false.
   [[nodiscard]] bool watched() const noexcept { return watched_.load(std::memory_order_relaxed); }
 
+  /// Takes the line of the next message from the receiver, who looked at it, before there is one:
+  /// pushing need not wait for it then.
+  void expect_push() const noexcept { prefetch_to_write(&slots_[pushed_ % capacity]); }
+
   // The receiver's.
 
   /// The oldest message, until `pop`; null: there is none.
@@ -71,6 +77,9 @@ class lane {
     const bool there = oldest.number.load(std::memory_order_acquire) == pops_ + 1;
     return there ? &oldest.what : nullptr;
   }
+
+  /// Messages came a moment ago: more may, and answers to them go back.
+  [[nodiscard]] bool lively() const noexcept { return quiet_looks_ < lively_looks_max; }
 
   void pop() noexcept { popped_.store(++pops_, std::memory_order_release); }  // pairs with try_push
 

@@ -108,6 +108,9 @@ std::uint32_t mailbox::receive(std::size_t from) noexcept {
     next->deliver(next->payload.data());
     road.pop();
   }
+  if (road.lively() && outgoing_[from] != nullptr) {
+    outgoing_[from]->road.expect_push();
+  }
   if (!road.worth_watching(count)) {
     watched_[from / 64] &= ~(std::uint64_t{1} << from % 64);
   }
