@@ -26,8 +26,10 @@ inline constexpr std::uint32_t in_place_queues_max = 65535;
 /// Reads and writes go one way, the rarer operations another.
 template <class M>
 concept in_place_medium = requires(M& medium, const block_request& request) {
-  { medium.prepare(request) } noexcept;  // its turn comes after the one that is executed next
-  { medium.execute(request) } noexcept -> std::same_as<std::uint64_t>;  // bytes that were copied
+  { medium.prepare(request) } noexcept;  // it is executed soon, in this burst
+  // @param next  prepared, and executed right after this one; null: nothing is
+  // @return bytes that were copied
+  { medium.execute(request, &request) } noexcept -> std::same_as<std::uint64_t>;
   { medium.execute_rare(request) } noexcept -> std::same_as<block_status>;
   { medium.publish() } noexcept;  // end of a burst: all of it is visible to other cores
 };
@@ -39,20 +41,21 @@ class alignas(cache_line_bytes) in_place_queue final : public block_queue {
       : medium_{medium}, geometry_{geometry}, depth_{depth} {}
 
   void submit(std::span<block_request> requests) noexcept override {
-    if (requests.empty()) {
-      return;
-    }
-    block_status status = check_request(geometry_, requests.front());
-    for (std::size_t i = 0; i < requests.size(); ++i) {
-      const block_status next =
-          i + 1 < requests.size() ? prepare(requests[i + 1]) : block_status::success;
-      if (status == block_status::success && is_transfer(requests[i])) {
-        bytes_copied_ += medium_.execute(requests[i]);
-      } else if (status == block_status::success && requests[i].op != block_op::flush) {
-        status = medium_.execute_rare(requests[i]);
+    for (block_request& request : requests) {
+      request.status = check_request(geometry_, request);
+      if (is_transfer(request)) {
+        medium_.prepare(request);
       }
-      requests[i].state = block_state::done;
-      requests[i].status = std::exchange(status, next);
+    }
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      block_request& request = requests[i];
+      if (is_transfer(request)) {
+        const bool goes_on = i + 1 < requests.size() && is_transfer(requests[i + 1]);
+        bytes_copied_ += medium_.execute(request, goes_on ? &requests[i + 1] : nullptr);
+      } else if (request.status == block_status::success && request.op != block_op::flush) {
+        request.status = medium_.execute_rare(request);
+      }
+      request.state = block_state::done;
     }
     medium_.publish();
   }
@@ -64,15 +67,10 @@ class alignas(cache_line_bytes) in_place_queue final : public block_queue {
   [[nodiscard]] std::uint64_t bytes_copied() const noexcept override { return bytes_copied_; }
 
  private:
+  /// @pre it was checked
   static bool is_transfer(const block_request& request) noexcept {
-    return request.op == block_op::read || request.op == block_op::write;
-  }
-  block_status prepare(const block_request& request) noexcept {
-    const block_status status = check_request(geometry_, request);
-    if (status == block_status::success && is_transfer(request)) {
-      medium_.prepare(request);
-    }
-    return status;
+    return request.status == block_status::success &&
+           (request.op == block_op::read || request.op == block_op::write);
   }
 
   Medium& medium_;

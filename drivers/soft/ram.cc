@@ -11,6 +11,7 @@
 #include "drivers/soft/copy.h"
 #include "drivers/soft/in_place.h"
 #include "mempool/base/clock.h"
+#include "mempool/base/prefetch.h"
 #include "mempool/private_memory.h"
 
 namespace runnel::soft {
@@ -55,25 +56,17 @@ class ram_medium {
         block_bytes_{block_bytes},
         stream_{streaming_is_faster(memory_.bytes())} {}
 
-  void prepare(const block_request& request) noexcept {
-    if (request.op == block_op::read) {
-      prefetch_block_to_read(at(request.first));
-    } else if (!stream_) {
-      prefetch_block_to_write(at(request.first));
-    }
-  }
+  /// Finding a page takes longer than a line of it to come: the pages of a burst are found
+  /// together.
+  void prepare(const block_request& request) noexcept { prefetch_to_read(at(request.first)); }
 
-  std::uint64_t execute(const block_request& request) noexcept {
-    std::byte* place = at(request.first);
-    for (const segment& piece : std::span{request.segments, request.segment_count}) {
-      if (request.op == block_op::read) {
-        copy_cached(piece.address, place, piece.length);
-      } else if (stream_) {
-        copy_streaming(place, piece.address, piece.length);
-      } else {
-        copy_cached(place, piece.address, piece.length);
-      }
-      place += piece.length;
+  std::uint64_t execute(const block_request& request, const block_request* next) noexcept {
+    const bool alike = next != nullptr && next->op == request.op;
+    const std::byte* after = alike ? at(next->first) : nullptr;
+    if (request.op == block_op::read) {
+      read(request, after);
+    } else {
+      write(request, after);
     }
     return std::uint64_t{request.blocks} * block_bytes_;
   }
@@ -104,6 +97,26 @@ class ram_medium {
   }
 
  private:
+  /// @param after  where the next request reads; null: there is none
+  void read(const block_request& request, const std::byte* after) noexcept {
+    const std::byte* place = at(request.first);
+    for (std::uint32_t i = 0; i < request.segment_count; ++i) {
+      const segment& piece = request.segments[i];
+      const std::byte* end = place + piece.length;
+      copy_cold(piece.address, place, piece.length, i + 1 < request.segment_count ? end : after);
+      place = end;
+    }
+  }
+  void write(const block_request& request, const std::byte* after) noexcept {
+    if (!stream_ && after != nullptr) {
+      prefetch_block_to_write(after);
+    }
+    std::byte* place = at(request.first);
+    for (const segment& piece : std::span{request.segments, request.segment_count}) {
+      (stream_ ? copy_streaming : copy_cached)(place, piece.address, piece.length);
+      place += piece.length;
+    }
+  }
   [[nodiscard]] bool equals(const block_request& request) const noexcept {
     const std::byte* place = at(request.first);
     for (const segment& piece : std::span{request.segments, request.segment_count}) {
