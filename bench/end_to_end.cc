@@ -38,8 +38,10 @@ struct claim {
   [[nodiscard]] bool is_memory() const noexcept {
     return std::string_view{space}.starts_with("ram:");
   }
-  [[nodiscard]] direction copies() const noexcept {
-    return std::string_view{rw} == "randwrite" ? direction::into_memory : direction::out_of_memory;
+  [[nodiscard]] cold_copy copy() const noexcept {
+    const bool writes = std::string_view{rw} == "randwrite";
+    return {.which = writes ? direction::into_memory : direction::out_of_memory,
+            .with = depth == 1 ? company::alone : company::in_a_row};
   }
 };
 
@@ -64,7 +66,7 @@ struct sample {
 };
 
 double copy_of(const claim& row, unsigned core) {
-  const auto ns = cold_copy_ns(core, row.copies());
+  const auto ns = cold_copy_ns(core, row.copy());
   if (!ns) {
     give_up(ns.error());
   }
