@@ -105,10 +105,12 @@ std::uint64_t heap_allocations_of(During&& during) {
   work.begin();
   planned_io io;
   core.clock.advance_to(core.clock.now() + seconds{1});
+  core.loop.turn();
   EXPECT_TRUE(work.plan(io, {}));  // the warm-up has ended
   during();
   work.finish(io, work.start_of(io), {}, {});
   core.clock.advance_to(core.clock.now() + seconds{2});
+  core.loop.turn();
   EXPECT_FALSE(work.plan(io, {}));
   return work.take_result().heap_allocations;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -72,6 +73,7 @@ class session {
   void finish_other(const planned_io& io, instant started, const result<>& ended,
                     std::span<const std::byte> data, instant when) noexcept;
   [[nodiscard]] instant now() const noexcept { return precise_ ? clock_.now() : core_.now(); }
+  [[nodiscard]] instant end_of_one_started(instant started) noexcept;
   void enter(phase next, instant when) noexcept;
   void pass_time(instant when) noexcept;
   [[nodiscard]] std::optional<io_choice> choose() noexcept;
@@ -93,6 +95,7 @@ class session {
   instant next_intended_{};
   std::uint64_t filled_ = 0;
   std::uint64_t in_flight_ = 0;
+  instant last_end_{};             // the next I/O begins when one ends
   std::uint64_t touched_sum_ = 0;  // keeps --touch from being optimised away
 
   instant measure_start_{};
@@ -102,10 +105,11 @@ class session {
   std::unique_ptr<core_result> result_;
 };
 
-// What a plain I/O needs is inline: it is part of every figure.
+// What a plain I/O needs is inline: it is part of every figure. So is a look at the clock, which
+// takes 9 ns; the turn's own serves wherever it is as exact.
 
 inline bool session::plan(planned_io& io, std::span<std::byte> data) noexcept {
-  if (!plain_ || now() >= phase_end_) [[unlikely]] {
+  if (!plain_ || core_.now() >= phase_end_) [[unlikely]] {
     return plan_other(io, data);
   }
   const io_choice choice = workload_.next();
@@ -116,12 +120,22 @@ inline bool session::plan(planned_io& io, std::span<std::byte> data) noexcept {
 }
 
 inline instant session::start_of(const planned_io& io) const noexcept {
+  if (plain_) [[likely]] {
+    return std::max(last_end_, core_.now());
+  }
   return interval_.count() != 0 && phase_ != phase::fill ? io.intended : now();
+}
+
+/// One that waited has ended when this turn began, for that is when its completion was found; one
+/// that ended in place has ended now.
+inline instant session::end_of_one_started(instant started) noexcept {
+  last_end_ = started < core_.now() ? core_.now() : now();
+  return last_end_;
 }
 
 inline void session::finish(const planned_io& io, instant started, const result<>& ended,
                             std::span<const std::byte> data) noexcept {
-  const instant when = now();
+  const instant when = plain_ ? end_of_one_started(started) : now();
   if (!plain_ || !ended || when >= phase_end_) [[unlikely]] {
     finish_other(io, started, ended, data, when);
     return;
