@@ -96,9 +96,10 @@ class disk final {
  public:
   static constexpr nanoseconds deadline_period{100'000'000};
   static constexpr std::size_t completions_per_turn = 32;
-  /// Requests that gather before they are submitted, else at the end of the turn. As many as a
-  /// driver publishes together.
-  static constexpr std::uint32_t burst_max = 8;
+  /// Requests that gather before they are submitted, else at the end of the turn: all that the
+  /// completions of a turn give rise to. A driver that meets another core's cache lines then waits
+  /// with nothing but its own few stores behind them.
+  static constexpr std::uint32_t burst_max = 32;
 
   /// @context control thread; `attach` follows on the core
   disk(reactor& core, std::unique_ptr<block_queue> queue, const block_info& info,
