@@ -8,6 +8,7 @@
 #include "drivers/mmio.h"
 #include "drivers/nvme/doorbell.h"
 #include "drivers/nvme/spec.h"
+#include "mempool/base/bits.h"
 #include "mempool/base/check.h"
 #include "mempool/base/prefetch.h"
 
@@ -73,6 +74,9 @@ struct completion_view {
 /// Completions on their way from the device: it writes entries, we write the head.
 class completion_ring {
  public:
+  /// Lines are asked for while the two before them are read.
+  static constexpr std::uint32_t entries_per_line = cache_line_bytes / sizeof(completion_entry);
+  static constexpr std::uint32_t prefetch_distance = 2 * entries_per_line;
   completion_ring() noexcept = default;
   /// @param entries  zeroed memory the device writes, borrowed
   /// @param lag_max  entries that may be consumed without telling the device. With at least
@@ -102,6 +106,10 @@ class completion_ring {
     out = {.command_id = static_cast<std::uint16_t>(word >> 32U),
            .status = status_of(status_and_phase),
            .entry = &entry};
+    if (head_ % entries_per_line == 0) {
+      const std::uint32_t ahead = head_ + std::min(prefetch_distance, size_ - 1);
+      prefetch_to_read(&entries_[ahead < size_ ? ahead : ahead - size_]);
+    }
     ++unpublished_;
     if (++head_ == size_) {
       head_ = 0;
