@@ -137,24 +137,21 @@ bool disk::submit(block_wait& wait) noexcept {
   return wait.request_.state != block_state::refused;
 }
 
-/// One call for all that have gathered. The copies sit side by side, as drivers want them.
+/// One call for all that have gathered.
 void disk::submit_burst() noexcept {
-  const std::uint32_t count = std::exchange(gathered_, 0);
-  for (std::uint32_t i = 0; i < count; ++i) {
-    burst_[i] = gathering_[i]->request_;
-    burst_[i].tag = take_slot(*gathering_[i]);
-  }
-  polled_->submit(std::span{burst_}.first(count));
-  for (std::uint32_t i = 0; i < count; ++i) {
-    if (burst_[i].state == block_state::pending) [[likely]] {
+  const std::span requests = std::span{burst_}.first(std::exchange(gathered_, 0));
+  polled_->submit(requests);
+  for (const block_request& each : requests) {
+    if (each.state == block_state::pending) [[likely]] {
       continue;
     }
-    block_wait& wait = *gathering_[i];
-    free_slot(static_cast<std::uint32_t>(burst_[i].tag));
-    if (burst_[i].state == block_state::refused) {
+    const auto index = static_cast<std::uint32_t>(each.tag);
+    block_wait& wait = *slots_[index].wait;
+    free_slot(index);
+    if (each.state == block_state::refused) {
       let_wait_for_room(wait);
     } else {
-      wait.request_.status = burst_[i].status;
+      wait.request_.status = each.status;
       core_.ready(*wait.task_);
     }
   }

@@ -233,9 +233,8 @@ class disk final {
   std::vector<slot> slots_;
   std::uint32_t free_ = no_slot;  // stack of free slots, so the next one is warm
   std::uint32_t in_flight_ = 0;
-  std::uint32_t gathered_ = 0;
-  std::array<block_wait*, burst_max> gathering_{};  // empty but while tasks run
-  std::uint32_t tick_ = 0;                          // deadline periods since the start
+  std::uint32_t gathered_ = 0;  // of those, not yet submitted: none but while tasks run
+  std::uint32_t tick_ = 0;      // deadline periods since the start
   std::uint32_t ticks_per_request_;
   unsigned block_shift_;
   publisher publisher_;
@@ -317,23 +316,15 @@ inline result<buffer> owned_io::await_resume() noexcept {
 
 /// @return whether the task waits
 inline bool disk::start(block_wait& wait) noexcept {
-  if (in_flight_ + gathered_ == 0 && refused_.empty()) {
+  if (in_flight_ == 0 && refused_.empty()) {
     return start_alone(wait);
   }
-  if (in_flight_ + gathered_ < depth_ && refused_.empty()) [[likely]] {
+  if (in_flight_ < depth_ && refused_.empty()) [[likely]] {
     gather(wait);
   } else {
     let_wait_for_room(wait);
   }
   return true;
-}
-
-inline void disk::gather(block_wait& wait) noexcept {
-  gathering_[gathered_++] = &wait;
-  core_.mark(publisher_);
-  if (gathered_ == burst_max) {
-    submit_burst();
-  }
 }
 
 /// @return the slot's number, which is the request's tag. @pre one is free
@@ -345,6 +336,24 @@ inline std::uint32_t disk::take_slot(block_wait& wait) noexcept {
   taken.expires = tick_ + ticks_per_request_;
   ++in_flight_;
   return index;
+}
+
+/// Field by field, out of registers: a copy of the whole would load more at once than was stored at
+/// once, and so wait until those stores have left the core, behind any that wait for their lines.
+inline void disk::gather(block_wait& wait) noexcept {
+  const block_request& asked = wait.request_;
+  block_request& one = burst_[gathered_];
+  one.tag = take_slot(wait);
+  one.segments = asked.segments;
+  one.segment_count = asked.segment_count;
+  one.blocks = asked.blocks;
+  one.first = asked.first;
+  one.op = asked.op;
+  one.force_unit_access = asked.force_unit_access;
+  core_.mark(publisher_);
+  if (++gathered_ == burst_max) {
+    submit_burst();
+  }
 }
 
 inline void disk::free_slot(std::uint32_t index) noexcept {
