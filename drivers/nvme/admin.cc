@@ -56,7 +56,7 @@ void admin_queue::poll() noexcept {
                             .value = static_cast<std::uint32_t>(
                                 read_once(completion.entry->command_specific))}};
   }
-  completion_.publish();
+  completion_.publish(true);
   submission_.publish();  // a posted doorbell that had no room
 }
 

@@ -52,8 +52,7 @@ queue_pair_parts controller_data::parts_of(const io_queue& queue,
   const std::uint32_t id = raw(queue.id);
   const bool stores = !doorbells.empty() || shadows_used;  // else each ring is a message
   const bool wakes_us = !wakes.empty();
-  // A device that may interrupt does so less when it sees that we keep up.
-  const std::uint32_t lag_max = wakes_us && stores ? 0 : completion_entries() - commands() - 1;
+  const std::uint32_t lag_max = completion_entries() - commands() - 1;
   return {
       .submission = {queue.submission, io_bell_at(sq_doorbell_offset(id, stride))},
       .completion = {queue.completion, io_bell_at(cq_doorbell_offset(id, stride)), lag_max},
@@ -67,6 +66,7 @@ queue_pair_parts controller_data::parts_of(const io_queue& queue,
       .commands = commands(),
       .transfer_bytes_max = info.transfer_bytes_max,
       .doorbells = stores ? options.doorbells : doorbell_policy::burst,
+      .shows_progress = wakes_us && stores,
       .wake_fd = wakes_us ? wakes[id - 1].get() : -1,
   };
 }

@@ -55,14 +55,23 @@ class doorbell {
     return guarded;
   }
 
-  /// Publishes everything stored before. False: the transport has no room now, or another core has
-  /// it; ring again later.
-  [[nodiscard]] bool ring(std::uint32_t value) noexcept {
+  /// Publishes everything stored before, to a device that looks at the shadow by itself; `tell`
+  /// follows before the turn ends. Where there is no shadow it rings. False: the transport has no
+  /// room now, or another core has it; again later.
+  [[nodiscard]] bool show(std::uint32_t value) noexcept {
     dma_wmb();  // pairs with the device reading queue entries after it has read the doorbell
-    return shadow_.value == nullptr ? store(value) : leave(value);
+    if (shadow_.value == nullptr) [[likely]] {
+      return store(value);
+    }
+    write_once(*shadow_.value, value);
+    shown_ = value;
+    return true;
   }
+  /// Rings if the device wants to be told of what it was shown. False as above.
+  [[nodiscard]] bool tell() noexcept { return shown_ == told_ || tell_if_wanted(); }
+  [[nodiscard]] bool ring(std::uint32_t value) noexcept { return show(value) && tell(); }
   /// @pre the device forgot the queue
-  void rewind() noexcept { told_ = 0; }
+  void rewind() noexcept { shown_ = told_ = 0; }
 
  private:
   [[nodiscard]] bool store(std::uint32_t value) const noexcept {
@@ -73,15 +82,13 @@ class doorbell {
     return post(value);
   }
 
-  /// What was told is remembered here, for the device can write the shadow, too.
-  [[nodiscard]] bool leave(std::uint32_t value) noexcept {
-    write_once(*shadow_.value, value);
+  [[nodiscard]] bool tell_if_wanted() noexcept {
     // pairs with the device, which writes the index and then reads the value: one sees the other
     dma_mb();
-    if (passes_event_index(read_once(*shadow_.event_index), value, told_) && !store(value)) {
+    if (passes_event_index(read_once(*shadow_.event_index), shown_, told_) && !store(shown_)) {
       return false;
     }
-    told_ = value;
+    told_ = shown_;
     return true;
   }
 
@@ -106,8 +113,10 @@ class doorbell {
   vfio::device_transport* transport_ = nullptr;
   std::uint64_t offset_ = 0;
   shadow_doorbell shadow_;
-  std::uint32_t told_ =
-      0;  // with a shadow: the value up to which the device knows, or does not care
+  // With a shadow, what it holds, and up to where the device knows or does not care; remembered
+  // here, for the device can write the shadow, too.
+  std::uint32_t shown_ = 0;
+  std::uint32_t told_ = 0;
   transport_guard* guard_ = nullptr;  // of `transport_`, where several cores use it
 };
 

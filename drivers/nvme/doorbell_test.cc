@@ -54,6 +54,24 @@ TEST(doorbell, AShadowHoldsWhatTheDeviceWasNotTold) {
   EXPECT_EQ(told(), 1U);
 }
 
+TEST(doorbell, WhatWasShownInATurnIsToldOfOnce) {
+  alignas(4) std::array<std::byte, 4> word{};
+  std::uint32_t value = 0;
+  const std::uint32_t index = 3;
+  doorbell bell = doorbell{word.data()}.with({.value = &value, .event_index = &index});
+  const auto told = [&word] { return mmio_read<std::uint32_t>(word.data()); };
+  EXPECT_TRUE(bell.show(2));
+  EXPECT_TRUE(bell.show(5));
+  EXPECT_EQ(value, 5U);
+  EXPECT_EQ(told(), 0U) << "it passed the index, but is told at the end";
+  EXPECT_TRUE(bell.show(6));
+  EXPECT_TRUE(bell.tell());
+  EXPECT_EQ(told(), 6U);
+  mmio_write<std::uint32_t>(word.data(), 0);
+  EXPECT_TRUE(bell.tell());
+  EXPECT_EQ(told(), 0U);
+}
+
 TEST(doorbell, AMessageThatFindsNoRoomIsSentLaterThoughTheShadowSaysItAlready) {
   sim::nvme_device device;
   sim::nvme_transport transport{device, {.post_room = 0}};
@@ -66,7 +84,7 @@ TEST(doorbell, AMessageThatFindsNoRoomIsSentLaterThoughTheShadowSaysItAlready) {
   EXPECT_EQ(transport.posts, 0U);
   transport.options.post_room = 1;
   transport.advance({});
-  EXPECT_TRUE(bell.ring(1));
+  EXPECT_TRUE(bell.tell());
   EXPECT_EQ(transport.posts, 1U);
 }
 

@@ -51,6 +51,7 @@ queue_pair::queue_pair(const queue_pair_parts& parts)
       nsid_{parts.nsid},
       block_shift_{static_cast<std::uint32_t>(std::countr_zero(parts.prps.block_bytes))},
       doorbells_{parts.doorbells},
+      shows_progress_{parts.shows_progress},
       prps_{parts.prps},
       control_{parts.control},
       depth_{parts.depth},
@@ -301,15 +302,11 @@ void queue_pair::write_range(submission_entry& entry, std::uint16_t id,
   entry.cdw12 = 0;
 }
 
+/// How far we have read is shown late: new requests would wait for the cache line that it takes.
 void queue_pair::flush() noexcept {
   submission_.publish();
-}
-
-/// The interrupt is always on. What still waits for its doorbell would never end, nor would what
-/// waits for room in the ring that we have not told of.
-bool queue_pair::arm() noexcept {
-  const bool told_all = submission_.unpublished() == 0 && !completion_.lags();
-  return free_count_ == commands_ || (told_all && wake_fd_ >= 0);
+  completion_.publish(shows_progress_);
+  tell();
 }
 
 void queue_pair::disarm() noexcept {
@@ -333,8 +330,9 @@ std::size_t queue_pair::poll(std::span<block_completion> out) noexcept {
       ++count;
     }
   }
-  completion_.publish();
+  completion_.publish(shows_progress_ && count == 0);
   submission_.publish();  // only what an earlier flush could not: a posted doorbell had no room
+  tell();
   if (state >= queue_state::stopped) [[unlikely]] {
     count += fail_in_flight(out.subspan(count), state);
   } else if (control_->ticks.load(std::memory_order_relaxed) != tick_seen_ && count < out.size())

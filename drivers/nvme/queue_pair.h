@@ -63,6 +63,7 @@ struct queue_pair_parts {
   std::uint32_t commands = 0;            // at least `depth`, fewer than the slots of either ring
   std::uint32_t transfer_bytes_max = 0;  // of one request; larger ones become several commands
   doorbell_policy doorbells = doorbell_policy::eager;
+  bool shows_progress = false;  // a device that sees us read need not interrupt
   int wake_fd = -1;  // an eventfd that the device's interrupt writes, borrowed; -1: there is none
 };
 
@@ -88,7 +89,11 @@ class queue_pair final : public block_queue {
   void submit(std::span<block_request> requests) noexcept override;
   std::size_t poll(std::span<block_completion> out) noexcept override;
   void flush() noexcept override;
-  [[nodiscard]] bool arm() noexcept override;
+  /// The interrupt is always on. What still waits for its doorbell would never end, nor would what
+  /// waits for room in the ring that we have not told of.
+  [[nodiscard]] bool arm() noexcept override {
+    return free_count_ == commands_ || (tell() && wake_fd_ >= 0);
+  }
   void disarm() noexcept override;
   [[nodiscard]] int wake_fd() const noexcept override { return wake_fd_; }
   [[nodiscard]] std::uint32_t depth() const noexcept override { return depth_; }
@@ -145,6 +150,11 @@ class queue_pair final : public block_queue {
                                   block_completion& out) noexcept;
   [[nodiscard]] bool finish_part(std::uint16_t id, block_status status,
                                  block_completion& out) noexcept;
+  /// @return whether the device knows of all that it needs to go on
+  bool tell() noexcept {
+    const bool of_requests = submission_.tell();
+    return completion_.tell() && of_requests;
+  }
   void retire(std::uint16_t id) noexcept;
   void release(std::uint16_t id) noexcept;
   void look_for_overdue() noexcept;
@@ -166,6 +176,7 @@ class queue_pair final : public block_queue {
   std::uint32_t block_shift_;
   std::uint32_t publish_at_ = 0;  // commands that wait for their doorbell when it is rung
   doorbell_policy doorbells_;
+  bool shows_progress_;
   std::uint8_t tick_ = 0;       // of the burst that is submitted
   std::uint8_t tick_seen_ = 0;  // when overdue commands were last looked for
   prp_rules prps_;

@@ -46,10 +46,13 @@ class submission_ring {
   /// Shows the device every slot filled so far. When the transport has no room the slots stay
   /// unpublished.
   void publish() noexcept {
-    if (unpublished_ != 0 && bell_.ring(tail_)) {
+    if (unpublished_ != 0 && bell_.show(tail_)) {
       unpublished_ = 0;
     }
   }
+  /// Wakes a device that does not look by itself; once a turn, for it takes a fence.
+  /// @return whether it knows of all
+  bool tell() noexcept { return unpublished_ == 0 && bell_.tell(); }
   /// Starts again at slot 0. @pre the device forgot the queue
   void rewind() noexcept {
     tail_ = unpublished_ = 0;
@@ -120,12 +123,14 @@ class completion_ring {
 
   /// Whether the device has to be told of consumed entries before it may find the ring full.
   [[nodiscard]] bool lags() const noexcept { return unpublished_ > lag_max_; }
-  /// Gives consumed entries back to the device, once enough of them have gathered.
-  void publish() noexcept {
-    if (lags() && bell_.ring(head_)) {
+  /// Gives consumed entries back to the device: once enough of them have gathered, or `all`.
+  void publish(bool all) noexcept {
+    if ((lags() || (all && unpublished_ != 0)) && bell_.show(head_)) {
       unpublished_ = 0;
     }
   }
+  /// As of a submission ring. @return whether the device knows of all that it needs
+  bool tell() noexcept { return bell_.tell() && !lags(); }
   /// Starts again at entry 0, with no entry written. @pre the device forgot the queue
   void rewind() noexcept {
     std::fill_n(entries_, size_, completion_entry{});
