@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "bench/samples.h"
 #include "mempool/base/check.h"
 #include "mempool/base/clock.h"
 #include "runtime/thread.h"
@@ -15,20 +16,23 @@ constexpr double stall_us_min = 1;
 constexpr std::size_t stalls_max = 100'000;  // per core: more would be a machine without a core
 
 struct watch {
+  std::uint64_t began;
   double seconds;
-  std::vector<double> us;
+  std::vector<stall> found;
 };
 
 void look(void* context) noexcept {
   auto& self = *static_cast<watch*>(context);
   const double cycles_per_us = static_cast<double>(tsc_hz()) / 1e6;
-  const std::uint64_t start = tsc_now();
-  const auto end = start + static_cast<std::uint64_t>(self.seconds * 1e6 * cycles_per_us);
-  for (std::uint64_t last = start; last < end && self.us.size() < stalls_max;) {
+  const auto us_since = [&self, cycles_per_us](std::uint64_t time) {
+    return static_cast<double>(time - self.began) / cycles_per_us;
+  };
+  const auto shortest = static_cast<std::uint64_t>(stall_us_min * cycles_per_us);
+  const auto end = self.began + static_cast<std::uint64_t>(self.seconds * 1e6 * cycles_per_us);
+  for (std::uint64_t last = tsc_now(); last < end && self.found.size() < stalls_max;) {
     const std::uint64_t now = tsc_now();
-    const double us = static_cast<double>(now - last) / cycles_per_us;
-    if (us >= stall_us_min) {
-      self.us.push_back(us);
+    if (now - last >= shortest) {
+      self.found.push_back({us_since(last), us_since(now)});
     }
     last = now;
   }
@@ -39,29 +43,29 @@ void look(void* context) noexcept {
 double stalls::p999_us(double load) const {
   CHECK(load < 1);
   CHECK(seconds > 0);
-  const double allowed_us = seconds * 1e6 / 1000 * (1 - load);
-  const auto stalled_longer_by = [this](double bound) {
-    double sum = 0;
-    for (const double one : us) {
-      sum += std::max(0.0, one - bound);
+  constexpr double apart_us = 1;
+  const double work_us = load * apart_us;
+  std::vector<double> waited_us;
+  double idle_from = 0;
+  auto next = found.begin();
+  for (double arrival = 0; arrival < seconds * 1e6; arrival += apart_us) {
+    double left = work_us;
+    double now = std::max(arrival, idle_from);
+    for (; next != found.end() && next->from_us < now + left; ++next) {
+      left -= std::max(0.0, next->from_us - now);
+      now = std::max(now, next->to_us);
     }
-    return sum;
-  };
-  double low = 0;
-  double high = us.empty() ? 0 : *std::ranges::max_element(us);
-  constexpr int halvings = 40;
-  for (int i = 0; i < halvings; ++i) {
-    const double middle = (low + high) / 2;
-    (stalled_longer_by(middle) > allowed_us ? low : high) = middle;
+    idle_from = now + left;
+    waited_us.push_back(idle_from - arrival - work_us);
   }
-  return high;
+  return quantile_of(std::move(waited_us), 0.999);
 }
 
 outcome<stalls> measure_stalls(const std::pair<unsigned, unsigned>& cores, double seconds) {
-  watch first{.seconds = seconds, .us = {}};
+  watch first{.began = tsc_now(), .seconds = seconds, .found = {}};
   watch second = first;
-  first.us.reserve(stalls_max);
-  second.us.reserve(stalls_max);
+  first.found.reserve(stalls_max);
+  second.found.reserve(stalls_max);
   {
     const core_id places[] = {core_id{cores.first}, core_id{cores.second}};
     const auto one = pinned_thread::start({&places[0], 1}, "stalls", look, &first);
@@ -70,8 +74,9 @@ outcome<stalls> measure_stalls(const std::pair<unsigned, unsigned>& cores, doubl
       return std::unexpected{one ? other.error() : one.error()};
     }
   }
-  first.us.insert(first.us.end(), second.us.begin(), second.us.end());
-  return stalls{.seconds = seconds, .us = std::move(first.us)};
+  first.found.insert(first.found.end(), second.found.begin(), second.found.end());
+  std::ranges::sort(first.found, {}, &stall::from_us);
+  return stalls{.seconds = seconds, .found = std::move(first.found)};
 }
 
 }  // namespace runnel::bench

@@ -9,14 +9,19 @@
 // kernel runs something else there.
 namespace runnel::bench {
 
-/// How two cores stood still while they had nothing to do but look at the clock.
-struct stalls {
-  double seconds = 0;      // how long they were looked at
-  std::vector<double> us;  // each stall of either core, from 1 us on
+struct stall {
+  double from_us;
+  double to_us;
+};
 
-  /// The latency that one request of a thousand has to exceed when a server with no tail of its own
-  /// works at `load` (below 1) of its rate on these cores, in us: what came during a stall waits
-  /// for its end, and what comes after it for the backlog, which shrinks by 1 - load.
+/// When two cores stood still that had nothing to do but look at the clock.
+struct stalls {
+  double seconds = 0;        // how long they were looked at
+  std::vector<stall> found;  // of either core, from 1 us on, in order
+
+  /// The latency that one request of a thousand exceeds when a server with no tail of its own works
+  /// on these cores at `load` (below 1) of its rate, in us: what comes during a stall waits for its
+  /// end, and what comes after it for the backlog, which shrinks by 1 - load.
   [[nodiscard]] double p999_us(double load) const;
 };
 
