@@ -27,6 +27,8 @@ constexpr std::size_t queue_memory_bytes = 16 * mib;
 constexpr std::size_t frame_bytes_per_worker = 2 * kib;
 constexpr std::size_t io_alignment = 4096;
 constexpr std::uint64_t verified_max = std::uint64_t{1} << 28U;  // 1 TiB in I/Os of 4 KiB
+// A timer's tick, and the idle turns that are not stamped.
+constexpr nanoseconds timer_lateness_max{1'500};
 
 /// What a core needs to run its part; lives until its tasks have ended.
 struct core_run {
@@ -48,7 +50,8 @@ io::borrowed_io issue(const core_run& run, const planned_io& io, std::span<std::
   return io.is_write ? disk.write(first, data, run.memory) : disk.read(first, data, run.memory);
 }
 
-/// Keeps one I/O in flight: plans, awaits, reports, until the session is over.
+/// Keeps one I/O in flight: plans, awaits, reports, until the session is over. Timers are coarser
+/// than fast I/Os are apart, so the last of the way to a start is waited for turn by turn.
 task<> worker(core_run& run, reactor& core, std::span<std::byte> data) {
   session& work = *run.work;
   planned_io io;
@@ -60,9 +63,15 @@ task<> worker(core_run& run, reactor& core, std::span<std::byte> data) {
       }
       continue;
     }
-    if (io.intended > core.now()) {
-      const result<> slept = co_await core.sleep_until(io.intended);
-      if (!slept || work.finished()) {
+    while (io.intended > core.now()) {
+      const bool is_far = io.intended > core.now() + timer_lateness_max;
+      result<> waited;
+      if (is_far) {
+        waited = co_await core.sleep_until(io.intended - timer_lateness_max);
+      } else {
+        waited = co_await core.yield();
+      }
+      if (!waited || work.finished()) {
         work.withdraw(io);
         co_return;
       }

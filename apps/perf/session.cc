@@ -13,6 +13,8 @@ namespace {
 // Beyond this a burst's common time stamp is exact enough, and reading the clock would show.
 constexpr std::uint32_t precise_depth_max = 4;
 
+constexpr std::uint64_t ps_per_second = 1'000'000'000'000;
+
 std::uint64_t sum_of(std::span<const std::byte> data) noexcept {
   std::uint64_t sum = 0;
   for (std::size_t at = 0; at + sizeof sum <= data.size(); at += sizeof sum) {
@@ -30,8 +32,8 @@ session::session(const options& asked, const block_info& device, const slot_rang
     : asked_{asked},
       core_{core},
       clock_{clock},
-      precise_{asked.depth <= precise_depth_max || asked.rate != 0},
-      plain_{asked.rate == 0 && !asked.verify && !asked.touch},
+      precise_{asked.depth <= precise_depth_max || (asked.raw && asked.rate != 0)},
+      plain_{!asked.verify && !asked.touch},
       blocks_per_slot_{asked.io_bytes / device.block_bytes},
       slots_{slots},
       workload_{asked.rw, slots.count, 0, asked.seed + raw(core.core())},
@@ -43,7 +45,7 @@ session::session(const options& asked, const block_info& device, const slot_rang
   CHECK(slots.count > 0);
   if (asked.rate != 0) {
     const std::uint64_t cores = std::max<std::size_t>(1, asked.cores.size());
-    interval_ = nanoseconds{static_cast<std::int64_t>(1'000'000'000 * cores / asked.rate)};
+    interval_ps_ = ps_per_second * cores / asked.rate;
   }
   result_->core = raw(core.core());
 }
@@ -61,7 +63,7 @@ bool session::plan_other(planned_io& io, std::span<std::byte> data) noexcept {
     io.is_write = true;
     CHECK(verifier_->try_claim(io.slot));
   } else {
-    pass_time(now());
+    pass_time(core_.now());
     if (phase_ == phase::over) {
       return false;
     }
@@ -71,10 +73,7 @@ bool session::plan_other(planned_io& io, std::span<std::byte> data) noexcept {
     }
     io.slot = choice->slot;
     io.is_write = choice->is_write;
-    if (interval_.count() != 0) {
-      io.intended = next_intended_;
-      next_intended_ += interval_;
-    }
+    set_start(io);
   }
   if (io.is_write && verifier_ != nullptr) {
     verifier_->prepare_write(io.slot, data);
@@ -167,7 +166,7 @@ void session::enter(phase next, instant when) noexcept {
       break;
     case phase::warm_up:
       phase_end_ = when + asked_.warmup;
-      next_intended_ = when;
+      first_intended_ = when;
       break;
     case phase::measure:
       phase_end_ = when + asked_.duration;

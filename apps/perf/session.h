@@ -74,6 +74,7 @@ class session {
                     std::span<const std::byte> data, instant when) noexcept;
   [[nodiscard]] instant now() const noexcept { return precise_ ? clock_.now() : core_.now(); }
   [[nodiscard]] instant end_of_one_started(instant started) noexcept;
+  void set_start(planned_io& io) noexcept;
   void enter(phase next, instant when) noexcept;
   void pass_time(instant when) noexcept;
   [[nodiscard]] std::optional<io_choice> choose() noexcept;
@@ -84,15 +85,16 @@ class session {
   reactor& core_;
   const clock_source& clock_;
   bool precise_;  // few I/Os in flight: read the clock for each, a burst has no common time
-  bool plain_;    // closed loop, data neither checked nor touched: what is measured is the device
+  bool plain_;    // data neither checked nor touched: what is measured is the device
   std::uint32_t blocks_per_slot_;
   slot_range slots_;
   workload workload_;
   std::unique_ptr<verifier> verifier_;
   phase phase_;
   instant phase_end_ = never;
-  nanoseconds interval_{0};  // between intended starts; 0: closed loop
-  instant next_intended_{};
+  std::uint64_t interval_ps_ = 0;  // between intended starts; 0: closed loop
+  std::uint64_t due_ps_ = 0;       // the next one, from the first on
+  instant first_intended_{};
   std::uint64_t filled_ = 0;
   std::uint64_t in_flight_ = 0;
   instant last_end_{};             // the next I/O begins when one ends
@@ -115,15 +117,25 @@ inline bool session::plan(planned_io& io, std::span<std::byte> data) noexcept {
   const io_choice choice = workload_.next();
   io.slot = slots_.first + choice.slot;
   io.is_write = choice.is_write;
+  set_start(io);
   ++in_flight_;
   return true;
 }
 
-inline instant session::start_of(const planned_io& io) const noexcept {
-  if (plain_) [[likely]] {
-    return std::max(last_end_, core_.now());
+/// In an open loop, at its place in a row that does not depend on how long others took.
+inline void session::set_start(planned_io& io) noexcept {
+  constexpr std::uint64_t ps_per_ns = 1'000;
+  if (interval_ps_ != 0) {
+    io.intended = first_intended_ + nanoseconds{static_cast<std::int64_t>(due_ps_ / ps_per_ns)};
+    due_ps_ += interval_ps_;
   }
-  return interval_.count() != 0 && phase_ != phase::fill ? io.intended : now();
+}
+
+inline instant session::start_of(const planned_io& io) const noexcept {
+  if (interval_ps_ != 0 && phase_ != phase::fill) {
+    return io.intended;
+  }
+  return plain_ ? std::max(last_end_, core_.now()) : now();
 }
 
 /// One that waited has ended when this turn began, for that is when its completion was found; one
