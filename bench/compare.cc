@@ -1,41 +1,54 @@
 // Judges two builds on this machine: is B slower than A, faster, or as fast? Both run the same work
-// in turns; runs are compared by Mann and Whitney's test, never with a figure of another day.
+// in turns, and only neighbours are compared: the machine changes from one minute to the next.
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <filesystem>
 #include <string>
-#include <utility>
+#include <string_view>
 #include <vector>
 
 #include "bench/bench.h"
+#include "bench/judgement.h"
 #include "bench/programs.h"
-#include "bench/rounds.h"
 #include "bench/samples.h"
 
 namespace runnel::bench {
 namespace {
 
-// Both must be there: a difference that chance hardly makes, and one that is worth a word.
-constexpr double chance_max = 0.01;
-constexpr double difference_min = 0.015;
-
 struct options : settings {
   std::array<std::string, 2> builds;
   std::string space = "null:256M";
   std::string rw = "randread";
-  unsigned depth = 32;
+  unsigned depth = 128;
 };
 
-/// One round: a run of each.
+/// A pair: a run of each, one after the other.
 struct sample {
   std::array<double, 2> ns{};  // per I/O
   double ping_pong_cycles = 0;
-  bool preempted = false;
+};
+
+/// A copy for one run. Where the pages of a file lie is worth some percent, and stays so for long:
+/// the same program under two names would be two builds.
+class fresh_copy {
+ public:
+  explicit fresh_copy(const std::string& program)
+      : path_{fmt::format("/tmp/runnel-compare-{}", getpid())} {
+    std::filesystem::copy_file(program, path_);
+  }
+  fresh_copy(const fresh_copy&) = delete;
+  fresh_copy& operator=(const fresh_copy&) = delete;
+  ~fresh_copy() { ::unlink(path_.c_str()); }
+
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
+ private:
+  std::string path_;
 };
 
 /// A build folder's program, or a program.
@@ -43,49 +56,55 @@ std::string program_of(const std::string& build) {
   return std::filesystem::is_directory(build) ? build + "/apps/runnel" : build;
 }
 
-finished_run run(const options& asked, const std::string& runnel) {
-  const running_target target{runnel, {"--poll", "busy", "--namespace", asked.space}};
-  return run_perf(runnel, target,
-                  {"--rw", asked.rw, "--depth", std::to_string(asked.depth), "--time",
-                   fmt::format("{}", asked.seconds), "--warmup", "0.05"});
+/// @return ns per I/O
+double run(const options& asked, const std::string& build) {
+  const fresh_copy runnel{program_of(build)};
+  const running_target target{runnel.path(), {"--poll", "busy", "--namespace", asked.space}};
+  const finished_run perf =
+      run_perf(runnel.path(), target,
+               {"--rw", asked.rw, "--depth", std::to_string(asked.depth), "--time",
+                fmt::format("{}", asked.seconds), "--warmup", "0.05"});
+  return 1e9 / perf.output["iops"].get<double>();
 }
 
-rounds_taken<sample> measure(const options& asked) {
+/// Runs that were preempted stay: there are few without on a machine that works, and those which
+/// matter make wild ratios.
+std::vector<sample> measure(const options& asked) {
   const auto cores = two_cores();
+  std::vector<sample> taken(asked.rounds);
   std::size_t first = 0;
-  return take_rounds(asked.rounds, [&] {
-    sample now{.ping_pong_cycles = ping_pong_cycles(cores)};
+  for (sample& now : taken) {
+    now.ping_pong_cycles = ping_pong_cycles(cores);
     for (const std::size_t which : {first, 1 - first}) {
-      const finished_run perf = run(asked, program_of(asked.builds[which]));
-      now.ns[which] = 1e9 / perf.output["iops"].get<double>();
-      now.preempted |= perf.preempted();
+      now.ns[which] = run(asked, asked.builds[which]);
     }
     first = 1 - first;
-    return now;
-  });
+  }
+  return taken;
 }
 
-row judge(const options& asked, const rounds_taken<sample>& taken) {
-  const auto of_a = column(taken.samples, [](const sample& one) { return one.ns[0]; });
-  const auto of_b = column(taken.samples, [](const sample& one) { return one.ns[1]; });
-  const double ratio = median_of(of_b) / median_of(of_a);
-  const double p = mann_whitney_p(of_a, of_b);
-  const bool differs = p <= chance_max && std::max(ratio, 1 / ratio) >= 1 + difference_min;
-  const char* const verdict = !differs ? "equal" : ratio > 1 ? "slower" : "faster";
-  row out{.name = fmt::format("B is {}", verdict),
-          .unit = "ns",
-          .figure = median_of(of_b),
-          .spread = spread_of(of_b),
-          .against = "A",
-          .peer = median_of(of_a),
-          .ratio = ratio,
-          .ping_pong_cycles = median_of(
-              column(taken.samples, [](const sample& one) { return one.ping_pong_cycles; })),
-          .discarded = taken.discarded,
-          .owed = "not slower",
-          .holds = !differs || ratio < 1,
-          .why_void = taken.why_void};
-  out.more = {{"verdict", verdict}, {"p", p}, {"A", asked.builds[0]}, {"B", asked.builds[1]}};
+row judge(const options& asked, const std::vector<sample>& taken) {
+  const auto values = [&taken](auto field) { return column(taken, field); };
+  const auto ratios = values([](const sample& one) { return one.ns[1] / one.ns[0]; });
+  const auto of_b = values([](const sample& one) { return one.ns[1]; });
+  const judgement found = judge_pairs(ratios);
+  row out{
+      .name = fmt::format("B is {}", found.verdict),
+      .unit = "ns",
+      .figure = median_of(of_b),
+      .spread = spread_of(of_b),
+      .against = "A",
+      .peer = median_of(values([](const sample& one) { return one.ns[0]; })),
+      .ratio = found.ratio,
+      .ping_pong_cycles = median_of(values([](const sample& one) { return one.ping_pong_cycles; })),
+      .discarded = found.wild,
+      .owed = "not slower",
+      .holds = found.verdict != std::string_view{"slower"}};
+  out.more = {{"verdict", found.verdict},
+              {"p", found.p},
+              {"A", asked.builds[0]},
+              {"B", asked.builds[1]},
+              {"ratios", ratios}};
   return out;
 }
 
@@ -95,8 +114,8 @@ row judge(const options& asked, const rounds_taken<sample>& taken) {
 int main(int argc, char** argv) {
   using namespace runnel::bench;
   options asked;
-  asked.rounds = 15;
-  asked.seconds = 0.2;
+  asked.rounds = 61;
+  asked.seconds = 0.1;
   CLI::App program{"two builds over vfio-user, 4 KiB"};
   program.add_option("A", asked.builds[0], "a build folder or its runnel")->required();
   program.add_option("B", asked.builds[1], "what is judged")->required();

@@ -38,19 +38,22 @@ double spread_of(const std::vector<double>& values) {
   return median_of(distances);
 }
 
-double mann_whitney_p(const std::vector<double>& some, const std::vector<double>& others) {
-  CHECK(!some.empty());
-  CHECK(!others.empty());
-  double wins = 0;  // pairs in which `some` has the greater value; a tie is half of one
-  for (const double one : some) {
-    for (const double other : others) {
-      wins += one > other ? 1 : one == other ? 0.5 : 0;
+double signed_rank_p(std::vector<double> values) {
+  CHECK(!values.empty());
+  const auto size_of = [](double value) { return std::abs(value); };
+  std::ranges::sort(values, {}, size_of);
+  double positive = 0;  // sum of the ranks, by size; zeros and ties take the middle of theirs
+  for (auto first = values.begin(); first != values.end();) {
+    const auto last = std::ranges::upper_bound(first, values.end(), size_of(*first), {}, size_of);
+    const auto rank = static_cast<double>(first - values.begin() + last - values.begin() + 1) / 2;
+    for (; first != last; ++first) {
+      positive += *first > 0 ? rank : *first < 0 ? 0 : rank / 2;
     }
   }
-  const auto pairs = static_cast<double>(some.size() * others.size());
-  const auto values = static_cast<double>(some.size() + others.size());
-  const double deviation = std::sqrt(pairs * (values + 1) / 12);
-  const double distance = std::max(0.0, std::abs(wins - pairs / 2) - 0.5);
+  const auto count = static_cast<double>(values.size());
+  const double expected = count * (count + 1) / 4;
+  const double deviation = std::sqrt(expected * (2 * count + 1) / 6);
+  const double distance = std::max(0.0, std::abs(positive - expected) - 0.5);
   return std::erfc(distance / deviation / std::numbers::sqrt2);
 }
 

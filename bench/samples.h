@@ -22,10 +22,9 @@ template <class Sample, class Field>
 /// Median absolute deviation: how far a typical round is from the median. @pre not empty
 [[nodiscard]] double spread_of(const std::vector<double>& values);
 
-/// How likely it is, at least, that two samples of one distribution differ as much as these in
-/// which one tends to have the greater values: Mann and Whitney's test, two-sided, by its normal
-/// approximation. @pre neither is empty
-[[nodiscard]] double mann_whitney_p(const std::vector<double>& some,
-                                    const std::vector<double>& others);
+/// How likely it is, at least, that values which are as symmetrical about 0 as chance allows lie as
+/// much to one side of it: Wilcoxon's signed-rank test, two-sided, by its normal approximation.
+/// A wild value counts no more than the largest of many. @pre not empty
+[[nodiscard]] double signed_rank_p(std::vector<double> values);
 
 }  // namespace runnel::bench

@@ -19,19 +19,26 @@ TEST(Samples, SpreadIsNotMovedByOneWildValue) {
   EXPECT_EQ(spread_of({10, 11, 12, 13, 1000}), 1);
 }
 
-TEST(Samples, EqualSamplesAreNoEvidence) {
-  EXPECT_EQ(mann_whitney_p({1, 2, 3}, {1, 2, 3}), 1);
-  EXPECT_EQ(mann_whitney_p({7}, {7}), 1);
+TEST(Samples, ValuesAboutZeroAreNoEvidence) {
+  EXPECT_EQ(signed_rank_p({0}), 1);
+  EXPECT_EQ(signed_rank_p({0, 0, 0}), 1);
+  EXPECT_EQ(signed_rank_p({-3, -2, -1, 1, 2, 3}), 1);
+  EXPECT_EQ(signed_rank_p({7}), 1);
 }
 
-// U = 0 of 25: z = (12.5 - 0.5) / sqrt(25 * 11 / 12) = 2.507.
-TEST(Samples, SamplesThatDoNotOverlapAreEvidenceFromEitherSide) {
-  EXPECT_NEAR(mann_whitney_p({1, 2, 3, 4, 5}, {6, 7, 8, 9, 10}), 0.0122, 0.0001);
-  EXPECT_NEAR(mann_whitney_p({6, 7, 8, 9, 10}, {1, 2, 3, 4, 5}), 0.0122, 0.0001);
+// W = 36 of 36: z = (36 - 18 - 0.5) / sqrt(8 * 9 * 17 / 24) = 2.450.
+TEST(Samples, ValuesOfOneSideAreEvidenceFromEither) {
+  EXPECT_NEAR(signed_rank_p({1, 2, 3, 4, 5, 6, 7, 8}), 0.0143, 0.0001);
+  EXPECT_NEAR(signed_rank_p({-1, -2, -3, -4, -5, -6, -7, -8}), 0.0143, 0.0001);
 }
 
-TEST(Samples, OneWildValueIsNoEvidence) {
-  EXPECT_GT(mann_whitney_p({1, 3, 5, 7, 1e9}, {2, 4, 6, 8, 10}), 0.5);
+// Ranks 1.5, 1.5, 3: W = 4.5 of 6: z = (4.5 - 3 - 0.5) / sqrt(3 * 4 * 7 / 24) = 0.535.
+TEST(Samples, TiesShareTheirRanks) {
+  EXPECT_NEAR(signed_rank_p({1, -1, 2}), 0.5930, 0.0001);
+}
+
+TEST(Samples, OneWildValueWeighsNoMoreThanTheLargest) {
+  EXPECT_EQ(signed_rank_p({-1, 2, 3, 4, 1e9}), signed_rank_p({-1, 2, 3, 4, 5}));
 }
 
 }  // namespace
