@@ -42,6 +42,11 @@ std::string verdict(const ordered_json& one) {
   return one["holds"].get<bool>() ? "holds" : "SHORT";
 }
 
+/// "722 ns", "1.5": figures that count nothing have no unit.
+std::string with_unit(const std::string& value, const ordered_json& one) {
+  return value + (value.empty() ? "" : " " + one.value("unit", ""));
+}
+
 }  // namespace
 
 ordered_json to_json(const row& one) {
@@ -81,6 +86,21 @@ void print_row(const ordered_json& one) {
              number(one, "ping_pong_cycles"), one.value("discarded", 0U),
              one["owed"].get<std::string>(), verdict(one));
   std::fflush(stdout);
+}
+
+std::string to_markdown(const ordered_json& rows) {
+  constexpr const char* line = "| {} | {} | {} | {} | {} | {} | {} | {} |\n";
+  std::string out =
+      fmt::format(line, "what", "figure", "beside it", "", "line", "owed", "", "again");
+  out += fmt::format(line, "---", "--:", "---", "--:", "--:", "---", "---", "---");
+  for (const ordered_json& one : rows) {
+    const std::string peer = with_unit(number(one, "peer"), one);
+    out += fmt::format(line, one["row"].get<std::string>(), with_unit(number(one, "figure"), one),
+                       peer.empty() ? "" : one.value("against", "") + ": " + peer, relation(one),
+                       number(one, "ping_pong_cycles"), one["owed"].get<std::string>(),
+                       verdict(one), "`./dev bench " + one["bench"].get<std::string>() + "`");
+  }
+  return out;
 }
 
 }  // namespace runnel::bench

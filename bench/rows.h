@@ -35,6 +35,9 @@ void print_head(std::string_view title);
 /// A row as JSON. `row`, `owed` and `holds` must be there; what else is missing is left blank.
 void print_row(const nlohmann::ordered_json& one);
 
+/// A table of the rows of all benches, each with the command that makes it again.
+[[nodiscard]] std::string to_markdown(const nlohmann::ordered_json& rows);
+
 /// Whether a median keeps its bound; noise is granted 2 %.
 [[nodiscard]] constexpr bool at_most(double figure, double bound) noexcept {
   return figure <= bound * 1.02;

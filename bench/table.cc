@@ -5,15 +5,18 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <cstddef>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "apps/floor/floor.h"
+#include "bench/need.h"
 #include "bench/rows.h"
 
 namespace runnel::bench {
@@ -77,6 +80,31 @@ void make_table(const std::vector<std::string>& files, const std::string& commit
   std::ofstream{json_file} << all.dump(2) << '\n';
 }
 
+std::string text_of(const std::string& file) {
+  std::ifstream in{file};
+  return {std::istreambuf_iterator<char>{in}, {}};
+}
+
+/// Puts what was written to `json_file` between two marks.
+void renew(const std::string& readme, const std::string& json_file) {
+  constexpr std::string_view begins = "<!-- bench -->\n";
+  constexpr std::string_view ends = "<!-- /bench -->\n";
+  const ordered_json all = ordered_json::parse(text_of(json_file));
+  std::string text = text_of(readme);
+  const std::size_t from = text.find(begins) + begins.size();
+  const std::size_t to = text.find(ends, from);
+  if (from < begins.size() || to == std::string::npos) {
+    give_up({.what = {errc::invalid},
+             .operation = "put the table into",
+             .object = readme,
+             .hint = "it lacks the lines that are to be around it"});
+  }
+  text.replace(from, to - from,
+               fmt::format("{}\nCommit {}, {}.\n", to_markdown(all["rows"]),
+                           all["commit"].get<std::string>(), all["compiler"].get<std::string>()));
+  std::ofstream{readme} << text;
+}
+
 }  // namespace
 }  // namespace runnel::bench
 
@@ -84,13 +112,19 @@ int main(int argc, char** argv) {
   std::vector<std::string> files;
   std::string commit;
   std::string json_file;
+  std::string readme;
   CLI::App program{"The rows of all benches as one table and one file"};
-  program.add_option("files", files, "what benches wrote with --json")->required();
-  program.add_option("--commit", commit, "what was measured")->required();
+  program.add_option("files", files, "what benches wrote with --json");
+  program.add_option("--commit", commit, "what was measured");
   program.add_option("--json", json_file, "where to write all of it")->required();
+  program.add_option("--readme", readme, "only put what was written there into this file");
   CLI11_PARSE(program, argc, argv);
   try {
-    runnel::bench::make_table(files, commit, json_file);
+    if (readme.empty()) {
+      runnel::bench::make_table(files, commit, json_file);
+    } else {
+      runnel::bench::renew(readme, json_file);
+    }
     return 0;
   } catch (const std::exception& problem) {  // a file that is none of ours
     fmt::print(stderr, "table: {}\n", problem.what());
