@@ -174,6 +174,7 @@ struct block_info {
   block_op_set operations{block_op::read, block_op::write, block_op::flush};  // others are refused
   bool deallocated_is_zero =
       false;                    // blocks read as zero after deallocate; else that, or as before
+  bool kernel_brings = false;   // completions come by the kernel, see `source`
   bool volatile_cache = false;  // writes need flush or FUA to be durable
   bool device_reads_memory = false;  // true: regions must be mapped before use (DMA)
   std::string note;                  // what could not be had and was replaced; often empty

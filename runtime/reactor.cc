@@ -172,7 +172,11 @@ inline bool reactor::poll_sources() noexcept {
   std::uint32_t found = 0;
   polling_ = true;
   for (std::size_t index = 0; index < source_count_; ++index) {  // a poll may add sources
-    found += polls_[index].poll(polls_[index].context);
+    const std::uint32_t here = polls_[index].poll(polls_[index].context);
+    if (here != 0) {
+      found += here;
+      (sources_[index].kernel_brings ? brought_ : looking_pays_) = true;
+    }
     if (suspicious) [[unlikely]] {
       note_step(sources_[index].name);
     }
@@ -191,11 +195,14 @@ bool reactor::one_turn() noexcept {
     return false;
   }
   stamp();
-  found |= run_posts();
+  const bool posted = run_posts();
   cancel_tasks();
   run_timers();
-  found |= std::exchange(served_fd_, false);
-  found |= run_ready();
+  brought_ |= std::exchange(served_fd_, false);
+  const bool resumed = run_ready();
+  found |= posted || resumed || brought_;
+  looking_pays_ |= posted || (resumed && !brought_);
+  brought_ = false;
   publish();
   busy_ = found;
   if (!found) {
@@ -291,7 +298,7 @@ void reactor::publish() noexcept {
 /// Only after turns that found nothing and read the clock: a busy core does not know of it.
 void reactor::climb() noexcept {
   if (options_.poll == poll_mode::adaptive) {
-    const bool worked = std::exchange(worked_turns_, stats_.busy_turns) != stats_.busy_turns;
+    const bool worked = std::exchange(looking_pays_, false);
     rung_ = ladder_.next(worked, now_);
     idle_since_ = worked ? now_ : idle_since_;
   }

@@ -36,6 +36,9 @@ struct source {
   bool (*arm)(void* context) noexcept = nullptr;
   /// The core polls again. Called after `arm`, whatever that said; may be null.
   void (*disarm)(void* context) noexcept = nullptr;
+  /// What it finds is brought by an interrupt of this machine's kernel, which needs the core for
+  /// it: looking more often finds nothing sooner. Such work does not end a core's idleness.
+  bool kernel_brings = false;
 };
 
 /// Something that was changed in this turn and becomes visible at its end, once however often it
@@ -242,6 +245,8 @@ class reactor final {
   std::uint32_t budget_ = 0;
   std::uint32_t idle_turns_to_stamp_ = 1;
   bool busy_ = false;            // the last turn found work
+  bool brought_ = false;         // in this turn the kernel brought some
+  bool looking_pays_ = false;    // since the ladder was asked last, some came by other ways
   bool polling_ = false;         // inside poll_sources
   bool served_fd_ = false;       // some descriptor had something to read
   bool source_removed_ = false;  // while polling: its place is closed up afterwards
@@ -276,7 +281,6 @@ class reactor final {
 
   idle_ladder ladder_;
   nap_kind nap_ = find_nap(this_cpuid);
-  std::uint64_t worked_turns_ = 0;  // `busy_turns` when the ladder was asked last
   instant idle_since_ = now_;
   std::atomic<bool> asleep_{false};
   mpmc_ring<call> inlet_{posts_max};  // what other threads posted

@@ -22,6 +22,7 @@ using namespace std::chrono_literals;
 /// A source that counts, and does what a test tells it at each step.
 struct sleeping_source {
   bool can_be_armed = true;
+  bool kernel_brings = false;
   std::uint32_t polls = 0;
   std::uint32_t found = 0;  // by the next poll
   std::uint32_t arms = 0;
@@ -47,7 +48,8 @@ struct sleeping_source {
               return self.can_be_armed;
             },
         .disarm =
-            [](void* context) noexcept { static_cast<sleeping_source*>(context)->armed = false; }};
+            [](void* context) noexcept { static_cast<sleeping_source*>(context)->armed = false; },
+        .kernel_brings = kernel_brings};
   }
 };
 
@@ -113,6 +115,27 @@ TEST_F(ReactorSleepTest, ACoreThatFindsWorkNowAndThenStaysAwake) {
     EXPECT_FALSE(turn_after(40us));
   }
   EXPECT_EQ(sleeps(), 0U);
+}
+
+TEST_F(ReactorSleepTest, ACoreForWhichOnlyTheKernelFindsWorkSleepsBetweenTwoPieces) {
+  sleeping_source file{.kernel_brings = true};
+  core.loop.add_source(file.as_source());
+  idle();
+  EXPECT_FALSE(turn_after(100us));
+  for (std::uint64_t pieces = 1; pieces <= 20; ++pieces) {
+    EXPECT_EQ(sleeps(), pieces);
+    core.loop.set_timer(alarm, core.clock.now() + 1h);  // a sleep here takes until its deadline
+    file.found = 1;
+    EXPECT_TRUE(turn_after(1us));
+    EXPECT_FALSE(turn_after(1us));
+  }
+  device.found = 1;  // this was found by looking
+  EXPECT_TRUE(turn_after(1us));
+  file.found = 1;
+  EXPECT_TRUE(turn_after(98us));
+  EXPECT_FALSE(turn_after(1us));
+  EXPECT_EQ(sleeps(), 21U);
+  core.loop.remove_source(&file);
 }
 
 TEST_F(ReactorSleepTest, ABusyCoreNeverArmsAnything) {

@@ -25,6 +25,7 @@ class file_device final : public block_device {
               .queue_count_max = queues_max,
               .operations = file.geometry.operations,
               .deallocated_is_zero = true,
+              .kernel_brings = true,
               .volatile_cache = true,
               .note = file.note},
         file_{std::move(file)},

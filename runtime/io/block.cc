@@ -74,7 +74,8 @@ void disk::attach() noexcept {
              auto& self = *static_cast<disk*>(which);
              return self.refused_.empty() && self.wake_.arm();
            },
-       .disarm = [](void* which) noexcept { static_cast<disk*>(which)->wake_.disarm(); }});
+       .disarm = [](void* which) noexcept { static_cast<disk*>(which)->wake_.disarm(); },
+       .kernel_brings = info_.kernel_brings});
   wake_.attach(core_);
   core_.add_cancellable(cancellable_);
   core_.set_timer(deadlines_, core_.now() + deadline_period);
