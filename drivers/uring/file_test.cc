@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -306,6 +307,39 @@ TEST(RingDisk, AQueueMayBeDestroyedWithRequestsUnpublishedOrInFlight) {
   in_flight->submit({&request, 1});
   in_flight->flush();
   in_flight.reset();
+}
+
+/// A pipe stands for a file: what was read from it is no longer there.
+TEST(RingDisk, EightRequestsAreOnTheirWayBeforeTheTurnEndsAndFewerWaitForIt) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(pipe2(ends.data(), O_CLOEXEC), 0);
+  const unique_fd feed{ends[1]};
+  const opened_file file{.fd = unique_fd{ends[0]},
+                         .geometry = {.transfer_bytes_max = 4096, .block_count = 8},
+                         .note = {}};
+  auto made = ring_queue::create(file, 16, nullptr);
+  if (!made) {
+    GTEST_SKIP() << "io_uring is refused here";
+  }
+  ring_queue& queue = **made;
+  const bytes data(15 * 512);
+  ASSERT_EQ(write(feed.get(), data.data(), data.size()), std::ssize(data));
+  const auto bytes_left = [&file] {
+    int left = -1;
+    EXPECT_EQ(ioctl(file.fd.get(), FIONREAD, &left), 0);
+    return left;
+  };
+  bytes seen(512);
+  const segment piece{.address = seen.data(), .length = seen.size()};
+  std::array<block_request, 8> burst{};
+  burst.fill(request_for({&piece, 1}, block_op::read, 0, 1));
+  queue.submit(std::span{burst}.first(7));
+  EXPECT_EQ(bytes_left(), 15 * 512);
+  queue.flush();
+  EXPECT_EQ(bytes_left(), 8 * 512);
+  queue.submit(burst);
+  EXPECT_EQ(bytes_left(), 0);
+  collect(queue, 15);
 }
 
 /// A pipe stands for a file: the kernel has something to read when the test says so.

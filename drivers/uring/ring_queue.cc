@@ -15,6 +15,9 @@ namespace runnel::uring {
 namespace {
 
 constexpr std::size_t poll_batch = 32;
+/// So many requests do not wait for those that follow in the same turn: the disk, which answers
+/// whole batches at a time, works on them while the rest is prepared.
+constexpr unsigned publish_batch = 8;
 constexpr std::uint64_t registered_piece_bytes = gib;  // the kernel's limit for one buffer
 constexpr std::size_t registered_pieces_max = 1024;
 constexpr __kernel_timespec drain_deadline{.tv_sec = 30, .tv_nsec = 0};
@@ -110,6 +113,9 @@ void ring_queue::submit(std::span<block_request> requests) noexcept {
     if (room) {
       push(*one);
     }
+  }
+  if (io_uring_sq_ready(&ring_) >= publish_batch) {
+    publish();
   }
 }
 

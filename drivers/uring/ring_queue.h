@@ -17,8 +17,9 @@
 
 namespace runnel::uring {
 
-/// Requests to one file through an io_uring of its own. At most one system call per turn, at the
-/// end of it, which also collects what has finished; none while nothing is in flight.
+/// Requests to one file through an io_uring of its own. A system call for every eight that were
+/// submitted and one for the rest, at the end of the turn, which also collect what has finished;
+/// none while nothing is in flight.
 /// @context made on the control thread; then the core that uses it first owns it
 class ring_queue final : public block_queue {
  public:
