@@ -32,7 +32,7 @@ constexpr double of_fios_cpu_max = 0.8;
 struct options : settings {
   std::string runnel = {};
   std::string folder = ".";
-  std::string poll = "busy";
+  std::string poll = "adaptive";
   std::uint64_t mebibytes = 256;
 };
 
