@@ -1,0 +1,74 @@
+#include "drivers/vfio/syscalls.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+namespace runnel::vfio {
+namespace {
+
+class real final : public syscalls {
+ public:
+  [[nodiscard]] result<kernel_fd> open(const char* path, int flags) noexcept override {
+    return owned(::open(path, flags | O_CLOEXEC));
+  }
+  [[nodiscard]] result<kernel_fd> duplicate(int fd) noexcept override {
+    return owned(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  }
+  void close(int fd) noexcept override { ::close(fd); }
+
+  [[nodiscard]] result<int> ioctl(int fd, unsigned long request,
+                                  std::uintptr_t argument) noexcept override {
+    const int answer = ::ioctl(fd, request, argument);
+    return answer < 0 ? std::unexpected{os_error()} : result<int>{answer};
+  }
+
+  [[nodiscard]] result<std::span<std::byte>> mmap(int fd, std::uint64_t offset,
+                                                  std::uint64_t bytes) noexcept override {
+    void* const at =
+        ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, static_cast<off_t>(offset));
+    if (at == MAP_FAILED) {
+      return std::unexpected{os_error()};
+    }
+    return std::span{static_cast<std::byte*>(at), bytes};
+  }
+  void munmap(std::span<std::byte> mapped) noexcept override {
+    ::munmap(mapped.data(), mapped.size());  // cannot fail for a whole mapping
+  }
+
+  [[nodiscard]] result<std::size_t> pread(int fd, std::span<std::byte> into,
+                                          std::uint64_t offset) noexcept override {
+    return counted(::pread(fd, into.data(), into.size(), static_cast<off_t>(offset)));
+  }
+  [[nodiscard]] result<std::size_t> pwrite(int fd, std::span<const std::byte> from,
+                                           std::uint64_t offset) noexcept override {
+    return counted(::pwrite(fd, from.data(), from.size(), static_cast<off_t>(offset)));
+  }
+
+  [[nodiscard]] std::uint64_t memlock_limit() noexcept override {
+    rlimit limit{};
+    const bool bounded =
+        ::getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+    return bounded ? limit.rlim_cur : ~std::uint64_t{0};
+  }
+
+ private:
+  [[nodiscard]] result<kernel_fd> owned(int fd) noexcept {
+    return fd < 0 ? std::unexpected{os_error()} : result<kernel_fd>{kernel_fd{*this, fd}};
+  }
+  [[nodiscard]] static result<std::size_t> counted(ssize_t bytes) noexcept {
+    return bytes < 0 ? std::unexpected{os_error()}
+                     : result<std::size_t>{static_cast<std::size_t>(bytes)};
+  }
+};
+
+}  // namespace
+
+syscalls& real_syscalls() noexcept {
+  static real system;  // has no state
+  return system;
+}
+
+}  // namespace runnel::vfio
