@@ -32,6 +32,9 @@ class command {
 [[nodiscard]] std::unique_ptr<command> make_identify_command();
 [[nodiscard]] std::unique_ptr<command> make_floor_command();
 [[nodiscard]] std::unique_ptr<command> make_demo_command();
+[[nodiscard]] std::unique_ptr<command> make_devices_command();
+[[nodiscard]] std::unique_ptr<command> make_bind_command();
+[[nodiscard]] std::unique_ptr<command> make_unbind_command();
 
 /// One line on stderr: "runnel: connect vfio-user:/run/a.sock: ...". @return exit_failed
 int report_failure(const failure& what);

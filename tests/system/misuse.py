@@ -107,6 +107,22 @@ class misuse(program.program_case):
         words = ["target", "--listen", self.at("a.sock"), "--namespace", "null:1M"]
         self.refused([*words, "--doorbells", "mapped"], 2, "--poll busy")
 
+    def test_no_device_to_bind(self) -> None:
+        self.refused(["bind"], 2, "device")
+        self.refused(["unbind", "--dry-run"], 2, "device")
+
+    def test_a_bad_pci_address(self) -> None:
+        for word in ("nvme0", "0000:01:00", "0000:01:00.8", "pci:01.0", "/sys/bus/pci"):
+            self.refused(["bind", word], 2, word)
+            self.refused(["unbind", "--dry-run", "00:00.0", word], 2, word)
+
+    # Devices.
+
+    def test_a_pci_device_that_is_not_there(self) -> None:
+        for word in ("ffffffff:ff:1f.7", "pci:ffffffff:ff:1f.7"):
+            self.refused(["bind", word], 1, "pci:ffffffff:ff:1f.7")
+            self.refused(["unbind", "--dry-run", word], 1, "pci:ffffffff:ff:1f.7")
+
     # Sockets.
 
     def test_a_socket_that_is_not_there(self) -> None:

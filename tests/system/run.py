@@ -14,6 +14,7 @@ from pathlib import Path
 import core_file
 import cores
 import data
+import devices
 import figures
 import hostile
 import idleness
@@ -48,7 +49,7 @@ class tap_result(unittest.TestResult):
 
 
 def main() -> int:
-    modules = [misuse, data, lifetime, idleness, figures, trust, hostile, cores, kills]
+    modules = [misuse, data, devices, lifetime, idleness, figures, trust, hostile, cores, kills]
     if sys.argv[1] == "--cores":
         modules.append(core_file)
         del sys.argv[1]
