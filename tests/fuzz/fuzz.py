@@ -25,6 +25,7 @@ CORPUS = ROOT / "tests/fuzz/corpus"
 LENGTH_MAX = {  # bytes of an input
     "nvme_controller": 1024,
     "nvme_driver": 1024,
+    "pci": 512,
     "vfio_user_client": 1024,
     "vfio_user_protocol": 4096,
     "vfio_user_server": 1024,

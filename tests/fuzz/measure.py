@@ -11,6 +11,8 @@ PARSERS_PERCENT = 90
 CONTROLLER_PERCENT = 80
 PARSERS = [
     "drivers/nvme/admin.cc",
+    "drivers/pci/address.cc",
+    "drivers/pci/config_space.cc",
     "drivers/vfio/region_reply.cc",
     "drivers/vfio/user_client_messages.cc",
     "drivers/vfio_user/feature.cc",
@@ -50,6 +52,7 @@ OTHERS = [
     "drivers/nvme/look_after.cc",
     "drivers/nvme/queue_pair.cc",
     "drivers/nvme/shut_down.cc",
+    "drivers/pci/names.cc",
     "drivers/vfio/user_client.cc",
     "drivers/vfio/user_client_bringup.cc",
     "drivers/vfio_user/client_memory.cc",
