@@ -26,12 +26,18 @@ inline constexpr std::uint32_t in_place_queues_max = 65535;
 /// Reads and writes go one way, the rarer operations another.
 template <class M>
 concept in_place_medium = requires(M& medium, const block_request& request) {
-  { medium.prepare(request) } noexcept;  // it is executed soon, in this burst
   // @param next  prepared, and executed right after this one; null: nothing is
   // @return bytes that were copied
   { medium.execute(request, &request) } noexcept -> std::same_as<std::uint64_t>;
   { medium.execute_rare(request) } noexcept -> std::same_as<block_status>;
   { medium.publish() } noexcept;  // end of a burst: all of it is visible to other cores
+};
+
+/// One that gains by seeing all of a burst before it executes the first; others do better in one
+/// pass.
+template <class M>
+concept looks_ahead = requires(M& medium, const block_request& request) {
+  { medium.prepare(request) } noexcept;  // it is executed soon, in this burst
 };
 
 template <in_place_medium Medium>
@@ -41,16 +47,22 @@ class alignas(cache_line_bytes) in_place_queue final : public block_queue {
       : medium_{medium}, geometry_{geometry}, depth_{depth} {}
 
   void submit(std::span<block_request> requests) noexcept override {
-    for (block_request& request : requests) {
-      request.status = check_request(geometry_, request);
-      if (is_transfer(request)) {
-        medium_.prepare(request);
+    if constexpr (looks_ahead<Medium>) {
+      for (block_request& request : requests) {
+        request.status = check_request(geometry_, request);
+        if (is_transfer(request)) {
+          medium_.prepare(request);
+        }
       }
     }
     for (std::size_t i = 0; i < requests.size(); ++i) {
       block_request& request = requests[i];
+      if constexpr (!looks_ahead<Medium>) {
+        request.status = check_request(geometry_, request);
+      }
       if (is_transfer(request)) {
-        const bool goes_on = i + 1 < requests.size() && is_transfer(requests[i + 1]);
+        const bool goes_on =
+            looks_ahead<Medium> && i + 1 < requests.size() && is_transfer(requests[i + 1]);
         bytes_copied_ += medium_.execute(request, goes_on ? &requests[i + 1] : nullptr);
       } else if (request.status == block_status::success && request.op != block_op::flush) {
         request.status = medium_.execute_rare(request);

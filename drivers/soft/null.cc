@@ -9,7 +9,6 @@ namespace runnel::soft {
 namespace {
 
 struct null_medium {
-  void prepare(const block_request&) noexcept {}
   std::uint64_t execute(const block_request&, const block_request*) noexcept { return 0; }
   block_status execute_rare(const block_request&) noexcept { return block_status::success; }
   void publish() noexcept {}
