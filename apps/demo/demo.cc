@@ -69,11 +69,14 @@ outcome<> make_image(const scratch_folder& folder, const options& asked) {
   if (fs::exists(real_files)) {
     fs::copy(real_files, tree + "/licences", fs::copy_options::recursive, problem);
   }
-  fs::copy_file(asked.program, tree + "/runnel", problem);
+  const bool copied = fs::copy_file(asked.program, tree + "/runnel", problem);
+  const std::uintmax_t program_bytes = copied ? fs::file_size(tree + "/runnel", problem) : 0;
   if (problem) {
     return fail({errc::os, static_cast<std::uint32_t>(problem.value())}, "copy files to", tree);
   }
-  const auto made = run_tool({"mkfs.ext4", "-q", "-d", tree, folder / "disk.img", "64M"});
+  constexpr std::uintmax_t room_mib = 64;  // besides the program, which is large in a debug build
+  const std::string size = fmt::format("{}M", room_mib + program_bytes / mib);
+  const auto made = run_tool({"mkfs.ext4", "-q", "-d", tree, folder / "disk.img", size});
   return made ? outcome<>{} : std::unexpected{made.error()};
 }
 
