@@ -110,8 +110,8 @@ json device_json(const entry& one) {
 }
 
 /// The name if there is one, else the number.
-std::string called(const std::string& name, std::string number) {
-  return name.empty() ? std::move(number) : name;
+std::string called(const std::string& name, const std::string& number) {
+  return name.empty() ? number : name;
 }
 
 using row = std::array<std::string, 7>;

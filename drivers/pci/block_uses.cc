@@ -1,6 +1,7 @@
 #include "drivers/pci/block_uses.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -57,14 +58,14 @@ class disk_finder {
   /// of their PCI devices.
   std::vector<std::string> multipath_heads() const {
     std::vector<std::string> heads;
-    const std::string subsystems = "/sys/class/nvme-subsystem/";
+    constexpr std::string_view subsystems = "/sys/class/nvme-subsystem/";
     for (const std::string& controller : files_.names("/sys/class/nvme")) {
       const auto path = files_.link("/sys/class/nvme/" + controller);
       if (!path || !leads_through(*path, device_)) {
         continue;
       }
       for (const std::string& subsystem : files_.names(subsystems)) {
-        if (files_.exists(subsystems + subsystem + "/" + controller)) {
+        if (files_.exists(fmt::format("{}{}/{}", subsystems, subsystem, controller))) {
           heads.push_back(subsystem);
         }
       }
@@ -72,14 +73,15 @@ class disk_finder {
     return heads;
   }
 
-  // NOLINTNEXTLINE(misc-no-recursion): a disk is entered once
+  /// Recursion ends, since a disk is entered once.
   void add(const std::string& name) {
     if (std::ranges::find(found_, name) != found_.end()) {
       return;
     }
     found_.push_back(name);
     for (const std::string& holder : files_.names(block(name) + "/holders")) {
-      as_parts_.push_back({name + " is part of " + holder, "take " + name + " out of it first"});
+      as_parts_.push_back({fmt::format("{} is part of {}", name, holder),
+                           fmt::format("take {} out of it first", name)});
       add(holder);
     }
   }
@@ -133,7 +135,8 @@ void add_btrfs(const file_tree& files, const names& disks, std::vector<use>& fou
   for (const std::string& system : files.names("/sys/fs/btrfs")) {
     for (const std::string& disk : files.names("/sys/fs/btrfs/" + system + "/devices")) {
       if (std::ranges::find(disks, disk) != disks.end()) {
-        found.push_back({disk + " is part of the mounted btrfs " + system, "unmount that first"});
+        found.push_back({fmt::format("{} is part of the mounted btrfs {}", disk, system),
+                         "unmount that first"});
       }
     }
   }

@@ -1,5 +1,7 @@
 #include "drivers/pci/network_uses.h"
 
+#include <fmt/format.h>
+
 #include <string>
 #include <string_view>
 
@@ -57,12 +59,12 @@ std::vector<use> network_uses(const file_tree& files, const address& where) {
       continue;
     }
     if (has_address_or_route(files, interface)) {
-      found.push_back({interface + " has an address or a route",
-                       "`ip address flush dev " + interface + "` first"});
+      found.push_back({fmt::format("{} has an address or a route", interface),
+                       fmt::format("`ip address flush dev {}` first", interface)});
     }
     if (const std::string upper = upper_of(files, interface); !upper.empty()) {
-      found.push_back(
-          {interface + " is part of " + upper, "take " + interface + " out of it first"});
+      found.push_back({fmt::format("{} is part of {}", interface, upper),
+                       fmt::format("take {} out of it first", interface)});
     }
   }
   return found;

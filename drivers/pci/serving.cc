@@ -40,6 +40,7 @@ std::string why_not_viable(const device& which) {
     return "";
   }
   std::vector<std::string> names;
+  names.reserve(others.size());
   for (const group_member& other : others) {
     names.push_back(fmt::format("{} is bound to {}", other.name, other.driver));
   }
