@@ -317,12 +317,12 @@ TEST(RingDisk, EightRequestsAreOnTheirWayBeforeTheTurnEndsAndFewerWaitForIt) {
   const opened_file file{.fd = unique_fd{ends[0]},
                          .geometry = {.transfer_bytes_max = 4096, .block_count = 8},
                          .note = {}};
-  auto made = ring_queue::create(file, 16, nullptr);
+  auto made = ring_queue::create(file, 32, nullptr);
   if (!made) {
     GTEST_SKIP() << "io_uring is refused here";
   }
   ring_queue& queue = **made;
-  const bytes data(15 * 512);
+  const bytes data(22 * 512);
   ASSERT_EQ(write(feed.get(), data.data(), data.size()), std::ssize(data));
   const auto bytes_left = [&file] {
     int left = -1;
@@ -331,15 +331,17 @@ TEST(RingDisk, EightRequestsAreOnTheirWayBeforeTheTurnEndsAndFewerWaitForIt) {
   };
   bytes seen(512);
   const segment piece{.address = seen.data(), .length = seen.size()};
-  std::array<block_request, 8> burst{};
+  std::array<block_request, 15> burst{};
   burst.fill(request_for({&piece, 1}, block_op::read, 0, 1));
   queue.submit(std::span{burst}.first(7));
-  EXPECT_EQ(bytes_left(), 15 * 512);
+  EXPECT_EQ(bytes_left(), 22 * 512);
   queue.flush();
-  EXPECT_EQ(bytes_left(), 8 * 512);
+  EXPECT_EQ(bytes_left(), 15 * 512);
   queue.submit(burst);
+  EXPECT_EQ(bytes_left(), 7 * 512) << "of one long burst, too, the first eight do not wait";
+  queue.flush();
   EXPECT_EQ(bytes_left(), 0);
-  collect(queue, 15);
+  collect(queue, 22);
 }
 
 /// A pipe stands for a file: the kernel has something to read when the test says so.

@@ -112,10 +112,10 @@ void ring_queue::submit(std::span<block_request> requests) noexcept {
     request.state = room ? block_state::pending : block_state::refused;
     if (room) {
       push(*one);
+      if (io_uring_sq_ready(&ring_) >= publish_batch) {
+        publish();
+      }
     }
-  }
-  if (io_uring_sq_ready(&ring_) >= publish_batch) {
-    publish();
   }
 }
 
