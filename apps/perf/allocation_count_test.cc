@@ -108,7 +108,8 @@ std::uint64_t heap_allocations_of(During&& during) {
   core.loop.turn();
   EXPECT_TRUE(work.plan(io, {}));  // the warm-up has ended
   during();
-  work.finish(io, work.start_of(io), {}, {});
+  const instant started = work.start(io);
+  work.finish(io, started, {}, {});
   core.clock.advance_to(core.clock.now() + seconds{2});
   core.loop.turn();
   EXPECT_FALSE(work.plan(io, {}));

@@ -8,7 +8,7 @@ namespace runnel::perf {
 
 raw_loop::raw_loop(session& work, block_queue& queue, const segment& memory, std::uint32_t depth,
                    reactor& core)
-    : work_{work}, queue_{queue}, core_{core}, slots_(depth), ended_{core} {
+    : work_{work}, queue_{queue}, slots_(depth), ended_{core} {
   const std::size_t io_bytes = memory.length / depth;
   free_.reserve(depth);
   planned_.reserve(depth);
@@ -27,6 +27,9 @@ source raw_loop::as_source() noexcept {
 
 std::uint32_t raw_loop::poll() noexcept {
   const std::size_t count = queue_.poll(completions_);
+  if (count != 0 || work_.is_paced()) {
+    work_.stamp();
+  }
   for (const block_completion& one : std::span{completions_}.first(count)) {
     finish(static_cast<std::uint32_t>(one.tag), one.status);
   }
@@ -71,11 +74,11 @@ bool raw_loop::prepare(block_request& request) noexcept {
   }
   const std::uint32_t index = planned_.back();
   slot& next = slots_[index];
-  if (work_.finished() || next.io.intended > core_.now()) {
+  if (work_.finished() || next.io.intended > work_.turn()) {
     return false;
   }
   planned_.pop_back();
-  next.started = work_.start_of(next.io);
+  next.started = work_.start(next.io);
   request = {.tag = index,
              .segments = &next.data,
              .segment_count = 1,

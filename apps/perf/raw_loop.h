@@ -43,7 +43,6 @@ class raw_loop {
 
   session& work_;
   block_queue& queue_;
-  reactor& core_;
   std::array<block_request, burst> requests_;
   std::array<block_completion, burst> completions_;
   std::vector<slot> slots_;

@@ -126,6 +126,9 @@ std::string to_json(const report& run) {
   out["ios"] = run.ios();
   out["iops"] = run.iops();
   out["bytes_per_second"] = run.iops() * run.asked.io_bytes;
+  if (run.distinct_slots) {
+    out["distinct_blocks"] = *run.distinct_slots;
+  }
   out["errors"] = run.errors();
   out["verify_mismatches"] = total(run, &core_result::mismatches);
   auto& ns = out["latency_ns"];
@@ -159,6 +162,9 @@ std::string to_text(const report& run) {
   fmt::format_to(to, "  {:.0f} IOPS, {:.1f} MiB/s, {} errors, {} heap allocations\n", run.iops(),
                  run.iops() * run.asked.io_bytes / (1024.0 * 1024.0), run.errors(),
                  total(run, &core_result::heap_allocations));
+  if (run.distinct_slots) {
+    fmt::format_to(to, "  {} distinct places\n", *run.distinct_slots);
+  }
   for (const core_result& core : run.cores) {
     fmt::format_to(to, "  core {}: {} I/Os, {:.0f} TSC cycles per I/O\n", core.core, core.ios,
                    cycles_per_io(core));

@@ -35,7 +35,8 @@ struct report {
   std::string device;
   std::size_t page_bytes = 0;  // of the buffers' memory
   std::vector<core_result> cores;
-  std::vector<std::string> notes;  // see engine::notes
+  std::optional<std::uint64_t> distinct_slots;  // places the measured I/Os went to, if counted
+  std::vector<std::string> notes;               // see engine::notes
 
   [[nodiscard]] std::uint64_t ios() const noexcept;
   [[nodiscard]] std::uint64_t errors() const noexcept;  // mismatches included

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -26,6 +27,7 @@ constexpr std::size_t queue_memory_bytes = 16 * mib;
 // A perf worker's frame and those of what it awaits.
 constexpr std::size_t frame_bytes_per_worker = 2 * kib;
 constexpr std::size_t io_alignment = 4096;
+constexpr std::uint64_t marked_max = std::uint64_t{1} << 28U;    // 32 MiB of marks
 constexpr std::uint64_t verified_max = std::uint64_t{1} << 28U;  // 1 TiB in I/Os of 4 KiB
 // A timer's tick, and the idle turns that are not stamped.
 constexpr nanoseconds timer_lateness_max{1'500};
@@ -76,7 +78,7 @@ task<> worker(core_run& run, reactor& core, std::span<std::byte> data) {
         co_return;
       }
     }
-    const instant started = work.start_of(io);
+    const instant started = work.start(io);
     const result<> ended = co_await issue(run, io, data);
     work.finish(io, started, ended, data);
   }
@@ -180,6 +182,21 @@ void show_progress(const options& asked, running<core_result>& core) {
   }
 }
 
+/// How many slots of the device were used; nothing when there are too many to remember.
+std::optional<std::uint64_t> count_touched(const std::vector<core_run>& runs) {
+  const block_info& device = runs.front().device.info();
+  const std::uint64_t slots =
+      device.block_count / (runs.front().asked.io_bytes / device.block_bytes);
+  if (slots > marked_max) {
+    return std::nullopt;
+  }
+  std::vector<bool> touched(slots);
+  for (const core_run& run : runs) {
+    run.work->mark_touched(touched);
+  }
+  return static_cast<std::uint64_t>(std::ranges::count(touched, true));
+}
+
 }  // namespace
 
 outcome<report> run(const options& asked) {
@@ -213,6 +230,7 @@ outcome<report> run(const options& asked) {
              .device = asked.address,
              .page_bytes = (*host)->memory().page_bytes(),
              .cores = {},
+             .distinct_slots = {},
              .notes = (*host)->notes()};
   std::vector<running<core_result>> cores;
   cores.reserve(runs->size());
@@ -228,6 +246,7 @@ outcome<report> run(const options& asked) {
     core_result& ended = all.cores.emplace_back(cores[i].get());
     ended.memory_node = node_of((*runs)[i].buffers.data());
   }
+  all.distinct_slots = count_touched(*runs);
   std::ranges::move((*host)->sleepless_cores(), std::back_inserter(all.notes));
   return all;
 }

@@ -32,11 +32,12 @@ session::session(const options& asked, const block_info& device, const slot_rang
     : asked_{asked},
       core_{core},
       clock_{clock},
-      precise_{asked.depth <= precise_depth_max || (asked.raw && asked.rate != 0)},
+      precise_{asked.depth <= precise_depth_max},
       plain_{!asked.verify && !asked.touch},
       blocks_per_slot_{asked.io_bytes / device.block_bytes},
       slots_{slots},
       workload_{asked.rw, slots.count, 0, asked.seed + raw(core.core())},
+      measured_{workload_},
       verifier_{asked.verify ? std::make_unique<verifier>(slots.first, slots.count,
                                                           device.block_bytes, asked.seed)
                              : nullptr},
@@ -51,6 +52,7 @@ session::session(const options& asked, const block_info& device, const slot_rang
 }
 
 void session::begin() noexcept {
+  stamp();
   enter(phase_, now());
 }
 
@@ -63,7 +65,7 @@ bool session::plan_other(planned_io& io, std::span<std::byte> data) noexcept {
     io.is_write = true;
     CHECK(verifier_->try_claim(io.slot));
   } else {
-    pass_time(core_.now());
+    pass_time(turn());
     if (phase_ == phase::over) {
       return false;
     }
@@ -159,6 +161,14 @@ core_result session::take_result() noexcept {
   return *result_;
 }
 
+void session::mark_touched(std::vector<bool>& slots) const noexcept {
+  constexpr std::uint64_t drawn_max = std::uint64_t{1} << 26U;  // a fifth of a second
+  workload again = measured_;
+  for (std::uint64_t left = std::min(result_->ios, drawn_max); left != 0; --left) {
+    slots[slots_.first + again.next().slot] = true;
+  }
+}
+
 void session::enter(phase next, instant when) noexcept {
   phase_ = next;
   switch (next) {
@@ -171,6 +181,7 @@ void session::enter(phase next, instant when) noexcept {
     case phase::measure:
       phase_end_ = when + asked_.duration;
       measure_start_ = when;
+      measured_ = workload_;
       stats_at_start_ = core_.stats();
       allocations_at_start_ = allocations_of_this_thread();
       off_core_at_start_ = time_off_core();

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "apps/perf/options.h"
 #include "apps/perf/report.h"
@@ -21,6 +22,7 @@ namespace runnel::perf {
 struct planned_io {
   std::uint64_t slot = 0;
   instant intended{};  // when it should start; latency counts from here
+  instant turn{};      // the stamp it was started by: a later one has seen its end
   bool is_write = false;
 };
 
@@ -47,8 +49,14 @@ class session {
   /// future. @return false: there is nothing more to start now (`finished()` tells whether ever)
   [[nodiscard]] bool plan(planned_io& io, std::span<std::byte> data) noexcept;
 
-  /// When the I/O starts by its own clock; the intended start when there is a rate.
-  [[nodiscard]] instant start_of(const planned_io& io) const noexcept;
+  /// It starts now. @return when by its own clock; the intended start when there is a rate
+  [[nodiscard]] instant start(planned_io& io) const noexcept;
+
+  /// Whose I/Os end before the reactor looks at the clock does it in their turn.
+  void stamp() noexcept { own_stamp_ = clock_.now(); }
+  /// When this turn began.
+  [[nodiscard]] instant turn() const noexcept { return asked_.raw ? own_stamp_ : core_.now(); }
+  [[nodiscard]] bool is_paced() const noexcept { return interval_ps_ != 0; }
 
   /// An I/O ended.
   void finish(const planned_io& io, instant started, const result<>& ended,
@@ -66,14 +74,18 @@ class session {
   /// What was measured. @pre no I/O is under way
   [[nodiscard]] core_result take_result() noexcept;
 
+  /// Marks the slots of the measured I/Os, which are drawn again for it: the first 2^26.
+  /// @pre the result was taken
+  void mark_touched(std::vector<bool>& slots) const noexcept;
+
  private:
   enum class phase : std::uint8_t { fill, warm_up, measure, over };
 
   [[nodiscard]] bool plan_other(planned_io& io, std::span<std::byte> data) noexcept;
   void finish_other(const planned_io& io, instant started, const result<>& ended,
                     std::span<const std::byte> data, instant when) noexcept;
-  [[nodiscard]] instant now() const noexcept { return precise_ ? clock_.now() : core_.now(); }
-  [[nodiscard]] instant end_of_one_started(instant started) noexcept;
+  [[nodiscard]] instant now() const noexcept { return precise_ ? clock_.now() : turn(); }
+  [[nodiscard]] instant end_of_one_started_in(instant turn) noexcept;
   void set_start(planned_io& io) noexcept;
   void enter(phase next, instant when) noexcept;
   void pass_time(instant when) noexcept;
@@ -89,6 +101,7 @@ class session {
   std::uint32_t blocks_per_slot_;
   slot_range slots_;
   workload workload_;
+  workload measured_;  // as it was when the interval that counts began
   std::unique_ptr<verifier> verifier_;
   phase phase_;
   instant phase_end_ = never;
@@ -97,6 +110,7 @@ class session {
   instant first_intended_{};
   std::uint64_t filled_ = 0;
   std::uint64_t in_flight_ = 0;
+  instant own_stamp_{};
   instant last_end_{};             // the next I/O begins when one ends
   std::uint64_t touched_sum_ = 0;  // keeps --touch from being optimised away
 
@@ -111,7 +125,7 @@ class session {
 // takes 9 ns; the turn's own serves wherever it is as exact.
 
 inline bool session::plan(planned_io& io, std::span<std::byte> data) noexcept {
-  if (!plain_ || core_.now() >= phase_end_) [[unlikely]] {
+  if (!plain_ || turn() >= phase_end_) [[unlikely]] {
     return plan_other(io, data);
   }
   const io_choice choice = workload_.next();
@@ -131,23 +145,24 @@ inline void session::set_start(planned_io& io) noexcept {
   }
 }
 
-inline instant session::start_of(const planned_io& io) const noexcept {
+inline instant session::start(planned_io& io) const noexcept {
+  io.turn = turn();
   if (interval_ps_ != 0 && phase_ != phase::fill) {
     return io.intended;
   }
-  return plain_ ? std::max(last_end_, core_.now()) : now();
+  return plain_ ? std::max(last_end_, io.turn) : now();
 }
 
 /// One that waited has ended when this turn began, for that is when its completion was found; one
-/// that ended in place has ended now.
-inline instant session::end_of_one_started(instant started) noexcept {
-  last_end_ = started < core_.now() ? core_.now() : now();
+/// that ended in place has ended now, however long ago it should have started.
+inline instant session::end_of_one_started_in(instant started_in) noexcept {
+  last_end_ = started_in < turn() ? turn() : clock_.now();
   return last_end_;
 }
 
 inline void session::finish(const planned_io& io, instant started, const result<>& ended,
                             std::span<const std::byte> data) noexcept {
-  const instant when = plain_ ? end_of_one_started(started) : now();
+  const instant when = plain_ ? end_of_one_started_in(io.turn) : now();
   if (!plain_ || !ended || when >= phase_end_) [[unlikely]] {
     finish_other(io, started, ended, data, when);
     return;
