@@ -12,6 +12,9 @@ namespace runnel::floor {
 /// minutes, so it is measured beside every figure it is used to judge.
 enum class placement : std::uint8_t { near, far };
 
+/// @param cycles  of a cache line there and back
+[[nodiscard]] placement placement_of(double cycles) noexcept;
+
 struct ping_pong_result {
   double cycles = 0;  // TSC cycles for one cache line to go there and back, median
   placement state = placement::near;
@@ -28,7 +31,9 @@ struct echo_result {
 };
 
 /// The bare echo: NVMe-shaped submission entries (64 bytes), doorbells and completion entries
-/// (16 bytes, phase tag last) in shared memory between two pinned threads, and no work at all.
+/// (16 bytes, phase tag last) in shared memory between two pinned threads, and no work at all. The
+/// initiator rings every 8, 16 or 32 entries, with and without prefetching: the best of these.
+/// @param seconds  for all of them together
 /// @param depth  commands in flight, 1..1024
 [[nodiscard]] outcome<echo_result> bare_echo(unsigned initiator_core, unsigned target_core,
                                              std::uint32_t depth, double seconds);
