@@ -61,7 +61,7 @@ constexpr std::array<unsigned, 3> depths{1, 32, 128};
 /// One round.
 struct rates {
   std::array<double, pairings.size()> million_iops{};
-  double ping_pong_cycles = 0;
+  line_of_round line;
   bool preempted = false;
 };
 
@@ -69,7 +69,7 @@ rounds_taken<rates> measure_rates(const options& asked, unsigned depth) {
   const auto cores = two_cores();
   std::size_t first = 0;  // each is first in its turn
   return take_rounds(asked.rounds, [&] {
-    rates now{.ping_pong_cycles = ping_pong_cycles(cores)};
+    rates now{.line = {.before = ping_pong_cycles(cores)}};
     for (std::size_t i = 0; i < pairings.size(); ++i) {
       const std::size_t which = (first + i) % pairings.size();
       const running_target target{asked.runnel,
@@ -82,6 +82,7 @@ rounds_taken<rates> measure_rates(const options& asked, unsigned depth) {
       now.preempted |= perf.preempted();
     }
     ++first;
+    now.line.after = ping_pong_cycles(cores);
     return now;
   });
 }
@@ -91,19 +92,18 @@ row judge_rate(const rounds_taken<rates>& taken, unsigned depth, std::size_t whi
   const auto million_iops = values([which](const rates& one) { return one.million_iops[which]; });
   const double of_busy = median_of(
       values([which](const rates& one) { return one.million_iops[which] / one.million_iops[0]; }));
-  return {
-      .name = fmt::format("{}, depth {}", pairings[which].name, depth),
-      .unit = "M IOPS",
-      .figure = median_of(million_iops),
-      .spread = spread_of(million_iops),
-      .against = pairings[0].name,
-      .peer = median_of(values([](const rates& one) { return one.million_iops[0]; })),
-      .ratio = of_busy,
-      .ping_pong_cycles = median_of(values([](const rates& one) { return one.ping_pong_cycles; })),
-      .discarded = taken.discarded,
-      .owed = "as fast",
-      .holds = at_least(of_busy, 1),
-      .why_void = taken.why_void};
+  return {.name = fmt::format("{}, depth {}", pairings[which].name, depth),
+          .unit = "M IOPS",
+          .figure = median_of(million_iops),
+          .spread = spread_of(million_iops),
+          .against = pairings[0].name,
+          .peer = median_of(values([](const rates& one) { return one.million_iops[0]; })),
+          .ratio = of_busy,
+          .ping_pong_cycles = median_of(values([](const rates& one) { return one.line.before; })),
+          .discarded = taken.discarded,
+          .owed = "as fast",
+          .holds = at_least(of_busy, 1),
+          .why_void = taken.why_void};
 }
 
 void compare_rates(const options& asked, const row_sink& add) {

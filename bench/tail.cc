@@ -30,7 +30,7 @@ struct options : settings {
 };
 
 struct sample {
-  double ping_pong_cycles = 0;
+  line_of_round line;
   double stalls_us = 0;  // p99.9 that they alone make
   double p50_us = 0;
   double p999_us = 0;
@@ -60,7 +60,7 @@ rounds_taken<sample> measure(const options& asked, unsigned depth,
   const running_target target{asked.runnel, {"--poll", "busy", "--namespace", "null:256M"}};
   return take_rounds(asked.rounds, [&] {
     target.program().halt();  // it would poll on a core that is looked at
-    sample now{.ping_pong_cycles = ping_pong_cycles(cores),
+    sample now{.line = {.before = ping_pong_cycles(cores)},
                .stalls_us = stalls_us(cores, asked.seconds / 2)};
     target.program().go_on();
     const finished_run closed = run(asked, target, depth, {});
@@ -72,6 +72,8 @@ rounds_taken<sample> measure(const options& asked, unsigned depth,
     now.p999_us = ns["p99_9"].get<double>() / 1e3;
     now.closed_p50_us = closed.output["latency_ns"]["p50"].get<double>() / 1e3;
     now.preempted = closed.preempted() || open.preempted();
+    target.program().halt();
+    now.line.after = ping_pong_cycles(cores);
     return now;
   });
 }
@@ -84,18 +86,17 @@ row judge(unsigned depth, const rounds_taken<sample>& taken) {
   const double p50_us = median_of(values([](const sample& one) { return one.p50_us; }));
   const double closed_p50_us =
       median_of(values([](const sample& one) { return one.closed_p50_us; }));
-  row out{
-      .name = fmt::format("p99.9 at 80 % load, depth {}", depth),
-      .unit = "us",
-      .figure = median_of(p999_us),
-      .spread = spread_of(p999_us),
-      .against = "stalls of the cores",
-      .peer = median_of(values([](const sample& one) { return one.stalls_us; })),
-      .above = median_of(values([](const sample& one) { return one.p999_us - one.stalls_us; })),
-      .ping_pong_cycles = median_of(values([](const sample& one) { return one.ping_pong_cycles; })),
-      .discarded = taken.discarded,
-      .owed = fmt::format("<= {}x p50", of_p50_max),
-      .why_void = taken.why_void};
+  row out{.name = fmt::format("p99.9 at 80 % load, depth {}", depth),
+          .unit = "us",
+          .figure = median_of(p999_us),
+          .spread = spread_of(p999_us),
+          .against = "stalls of the cores",
+          .peer = median_of(values([](const sample& one) { return one.stalls_us; })),
+          .above = median_of(values([](const sample& one) { return one.p999_us - one.stalls_us; })),
+          .ping_pong_cycles = median_of(values([](const sample& one) { return one.line.before; })),
+          .discarded = taken.discarded,
+          .owed = fmt::format("<= {}x p50", of_p50_max),
+          .why_void = taken.why_void};
   // Under overload everything waits, and nothing longer than the median: that is no tail.
   out.holds = at_most(of_p50, of_p50_max) && at_most(p50_us, closed_p50_us);
   out.more = {{"of_p50", of_p50}, {"p50_us", p50_us}, {"closed_loop_p50_us", closed_p50_us}};

@@ -102,17 +102,30 @@ outcome<> child_process::read_more(steady::time_point until) {
 
 outcome<std::string> child_process::wait_for_line(const std::string& prefix,
                                                   std::chrono::milliseconds deadline) {
+  return wait_for_line_that([&prefix](const std::string& line) { return line.starts_with(prefix); },
+                            deadline);
+}
+
+outcome<std::string> child_process::wait_for_line_with(const std::string& words,
+                                                       std::chrono::milliseconds deadline) {
+  return wait_for_line_that([&words](const std::string& line) { return line.contains(words); },
+                            deadline);
+}
+
+template <class Wanted>
+outcome<std::string> child_process::wait_for_line_that(Wanted is_wanted,
+                                                       std::chrono::milliseconds deadline) {
   const auto until = steady::now() + deadline;
   for (;;) {
     for (std::size_t end = unread_.find('\n'); end != std::string::npos; end = unread_.find('\n')) {
       std::string line = unread_.substr(0, end);
       unread_.erase(0, end + 1);
-      if (line.starts_with(prefix)) {
+      if (is_wanted(line)) {
         return line;
       }
     }
     if (at_end_) {
-      return fail({errc::device_gone}, "wait for", name_, "it ended before it was ready");
+      return fail({errc::device_gone}, "wait for", name_, "it ended before that");
     }
     if (auto more = read_more(until); !more) {
       return std::unexpected{more.error()};

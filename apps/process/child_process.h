@@ -35,6 +35,10 @@ class child_process {
   [[nodiscard]] outcome<std::string> wait_for_line(const std::string& prefix,
                                                    std::chrono::milliseconds deadline);
 
+  /// The first line of output that has `words` in it. @error as above
+  [[nodiscard]] outcome<std::string> wait_for_line_with(const std::string& words,
+                                                        std::chrono::milliseconds deadline);
+
   /// For /proc; it stays this program's until the end has been waited for.
   [[nodiscard]] pid_t id() const noexcept { return pid_; }
 
@@ -52,6 +56,9 @@ class child_process {
   child_process(pid_t pid, unique_fd output, std::string name)
       : pid_{pid}, output_{std::move(output)}, name_{std::move(name)} {}
 
+  template <class Wanted>
+  [[nodiscard]] outcome<std::string> wait_for_line_that(Wanted is_wanted,
+                                                        std::chrono::milliseconds deadline);
   [[nodiscard]] outcome<> read_more(std::chrono::steady_clock::time_point until);
   [[nodiscard]] outcome<int> reap(std::chrono::steady_clock::time_point until);
 
