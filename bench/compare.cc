@@ -114,7 +114,7 @@ row judge(const options& asked, const std::vector<sample>& taken) {
 int main(int argc, char** argv) {
   using namespace runnel::bench;
   options asked;
-  asked.rounds = 61;
+  asked.rounds = 121;
   asked.seconds = 0.1;
   CLI::App program{"two builds over vfio-user, 4 KiB"};
   program.add_option("A", asked.builds[0], "a build folder or its runnel")->required();

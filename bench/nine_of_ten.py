@@ -20,7 +20,8 @@ def verdict(compare, build, other):
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         row = json.load(out)[0]
     told = row["more"]
-    return told["verdict"], f"{row['ratio']:.3f}, p {told['p']:.2g}, line {row['ping_pong_cycles']:.0f}"
+    line = row["ping_pong_cycles"]
+    return told["verdict"], f"{row['ratio']:.3f}, p {told['p']:.2g}, line {line:.0f}"
 
 
 def main():

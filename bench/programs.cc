@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -29,8 +30,9 @@ std::vector<std::string> joined(std::vector<std::string> line,
   return line;
 }
 
-child_process start(const std::vector<std::string>& line) {
-  auto program = child_process::start(line);
+child_process start(const std::vector<std::string>& line,
+                    process::complaints where = process::complaints::to_ours) {
+  auto program = child_process::start(line, where);
   if (!program) {
     give_up(program.error());
   }
@@ -40,7 +42,8 @@ child_process start(const std::vector<std::string>& line) {
 struct service {
   service(const std::string& runnel, const std::vector<std::string>& words)
       : socket{fmt::format("/tmp/runnel-bench-{}.sock", getpid())},
-        program{start(joined({runnel, "target", "--listen", "vfio-user:" + socket}, words))} {}
+        program{start(joined({runnel, "target", "--listen", "vfio-user:" + socket}, words),
+                      process::complaints::to_output)} {}
   service(const service&) = delete;
   service& operator=(const service&) = delete;
   ~service() {
@@ -118,6 +121,20 @@ std::string running_target::address() const {
 
 const child_process& running_target::program() const noexcept {
   return serving->program;
+}
+
+std::uint64_t running_target::served_reads_and_writes() {
+  const auto line = serving->program.wait_for_line_with("client left", std::chrono::seconds{5});
+  if (!line) {
+    give_up(line.error());
+  }
+  std::uint64_t reads = 0;
+  std::uint64_t writes = 0;
+  const std::size_t counts = line->find("served ");
+  CHECK(counts != std::string::npos);
+  CHECK(std::sscanf(line->c_str() + counts, "served reads=%" SCNu64 " writes=%" SCNu64, &reads,
+                    &writes) == 2);
+  return reads + writes;
 }
 
 finished_run run_program(const std::vector<std::string>& line) {

@@ -14,7 +14,7 @@
 namespace runnel::bench {
 
 /// `runnel target` on a socket of this process, ready for clients until it is destroyed or this
-/// process exits. One at a time.
+/// process exits. One at a time; what it complains of is not shown.
 class running_target {
  public:
   /// @param runnel  path of the binary
@@ -26,6 +26,9 @@ class running_target {
 
   [[nodiscard]] std::string address() const;
   [[nodiscard]] const process::child_process& program() const noexcept;
+
+  /// What it counted itself for the client that left, and that nobody has asked for yet.
+  [[nodiscard]] std::uint64_t served_reads_and_writes();
 };
 
 /// A program that ran to its end, and what it took of the machine.
