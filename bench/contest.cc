@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <ranges>
 
 #include "bench/bench.h"
 #include "bench/samples.h"
@@ -17,10 +18,23 @@ struct entrant {
   const contestant* who;
   std::vector<double> costs;  // in each round; empty: it is not here
 
+  [[nodiscard]] bool is_known() const { return !costs.empty() && who->known_cost != 0; }
   [[nodiscard]] bool is_at_its_best() const {
-    return costs.empty() || who->known_cost == 0 ||
-           median_of(costs) <= who->known_cost * far_from_its_best;
+    return median_of(costs) <= who->known_cost * far_from_its_best;
   }
+};
+
+/// A contest that was held, and not judged yet.
+struct measured_contest {
+  const contest* which;
+  std::vector<entrant> entrants;
+  std::optional<double> line;  // between the two cores, if two are used
+};
+
+/// What those entrants of a run tell whose costs are known.
+struct peer_check {
+  bool made = false;  // there is one
+  bool passed = true;
 };
 
 std::vector<entrant> entrants_of(const contest& one) {
@@ -77,18 +91,21 @@ void judge_against(row& ours, const entrant& us, const entrant& best) {
   }
 }
 
-std::vector<row> judge(const contest& which, std::span<const entrant> entrants) {
+std::vector<row> judge(const measured_contest& held, const peer_check& check) {
+  const contest& which = *held.which;
+  const std::span entrants{held.entrants};
   const entrant* const best = best_of(entrants.subspan(which.ours.size(), which.peers.size()));
-  const bool at_their_best = std::ranges::all_of(entrants, &entrant::is_at_its_best);
   std::vector<row> rows;
   for (const entrant& one : entrants) {
     rows.push_back(row_of(one, which.unit));
+    rows.back().ping_pong_cycles = held.line;
   }
   for (std::size_t i = 0; i < which.ours.size(); ++i) {
     judge_alone(rows[i], which.ours[i]);
     if (best != nullptr) {
       judge_against(rows[i], entrants[i], *best);
-      rows[i].why_void = at_their_best ? "" : "a peer is not at its best";
+      rows[i].peers_unchecked = !check.made;
+      rows[i].why_void = check.passed ? "" : "a peer is not at its best";
     } else if (!which.peers.empty()) {
       rows[i].why_void = "no peer here";
     }
@@ -96,7 +113,18 @@ std::vector<row> judge(const contest& which, std::span<const entrant> entrants) 
   return rows;
 }
 
-std::vector<row> hold(const contest& which, const contest_table& table, const settings& asked) {
+peer_check check_peers(std::span<const measured_contest> run) {
+  peer_check check;
+  for (const measured_contest& each : run) {
+    for (const entrant& one : each.entrants | std::views::filter(&entrant::is_known)) {
+      check.made = true;
+      check.passed = check.passed && one.is_at_its_best();
+    }
+  }
+  return check;
+}
+
+measured_contest hold(const contest& which, const contest_table& table, const settings& asked) {
   std::vector<entrant> entrants = entrants_of(which);
   std::vector<double> lines;
   for (unsigned round = 0; round < asked.rounds; ++round) {
@@ -109,13 +137,8 @@ std::vector<row> hold(const contest& which, const contest_table& table, const se
       }
     }
   }
-  std::vector<row> rows = judge(which, entrants);
-  if (table.cores) {
-    for (row& one : rows) {
-      one.ping_pong_cycles = median_of(lines);
-    }
-  }
-  return rows;
+  return {&which, std::move(entrants),
+          table.cores ? std::optional{median_of(lines)} : std::nullopt};
 }
 
 }  // namespace
@@ -124,8 +147,13 @@ int run_contests(const contest_table& table, std::pair<int, char**> arguments) {
   settings asked{.seconds = 0.1};
   CLI::App program{table.title};
   return run_bench(program, asked, arguments, [&table, &asked](const row_sink& add) {
+    std::vector<measured_contest> run;
     for (const contest& each : table.contests) {
-      std::ranges::for_each(hold(each, table, asked), add);
+      run.push_back(hold(each, table, asked));
+    }
+    const peer_check check = check_peers(run);
+    for (const measured_contest& each : run) {
+      std::ranges::for_each(judge(each, check), add);
     }
   });
 }

@@ -15,8 +15,8 @@ struct contestant {
   std::string name;
   std::function<double(double seconds)> cost{};  // takes so long; empty: not on this machine
   std::string lacks{};                           // what to install then
-  /// What it is known to cost at its best; 0: that is not known. A peer that costs much more is not
-  /// at its best, and rows against it would say nothing.
+  /// What it is known to cost at its best; 0: that is not known. One that costs much more is not
+  /// at its best, nor are other peers in the same run: no row against them says anything then.
   double known_cost = 0;
   double owed_max = 0;        // 0: nothing is owed in this form
   double owed_ratio_max = 0;  // to the best of the peers

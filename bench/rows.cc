@@ -39,7 +39,8 @@ std::string verdict(const ordered_json& one) {
   if (one["owed"].get<std::string>().empty()) {
     return "";
   }
-  return one["holds"].get<bool>() ? "holds" : "SHORT";
+  const char* const doubt = one.contains("peers_unchecked") ? ", peers unchecked" : "";
+  return (one["holds"].get<bool>() ? "holds" : "SHORT") + std::string{doubt};
 }
 
 /// "722 ns", "1.5": figures that count nothing have no unit.
@@ -69,6 +70,9 @@ ordered_json to_json(const row& one) {
   out["holds"] = one.holds && one.why_void.empty();
   if (!one.why_void.empty()) {
     out["void"] = one.why_void;
+  }
+  if (one.peers_unchecked) {
+    out["peers_unchecked"] = true;
   }
   if (!one.more.empty()) {
     out["more"] = one.more;

@@ -21,6 +21,7 @@ struct row {
   std::optional<double> above = {};  // or what figure has over peer
   std::optional<double> ping_pong_cycles = {};  // of a line between the two cores, if two are used
   unsigned discarded = 0;                       // rounds that were preempted
+  bool peers_unchecked = false;                 // nothing tells whether they were at their best
   std::string owed = {};
   bool holds = false;
   std::string why_void = {};         // not empty: the row says nothing, and why
