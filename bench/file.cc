@@ -15,9 +15,9 @@
 #include "apps/process/child_process.h"
 #include "bench/bench.h"
 #include "bench/need.h"
-#include "bench/programs.h"
 #include "bench/rounds.h"
 #include "bench/samples.h"
+#include "bench/watched_run.h"
 #include "mempool/base/unique_fd.h"
 #include "mempool/base/units.h"
 #include "mempool/private_memory.h"
@@ -83,9 +83,9 @@ struct sample {
 };
 
 finished_run run_ours(const options& asked, const random_file& file) {
-  return run_perf(asked.runnel, fmt::format("file:{}?block_size=4096", file.path()),
-                  {"--depth", "32", "--time", fmt::format("{}", asked.seconds), "--warmup", "0",
-                   "--poll", asked.poll});
+  return run_watched({asked.runnel, "perf", fmt::format("file:{}?block_size=4096", file.path()),
+                      "--json", "--depth", "32", "--time", fmt::format("{}", asked.seconds),
+                      "--warmup", "0", "--poll", asked.poll});
 }
 
 figures figures_of_ours(const finished_run& run) {
@@ -98,7 +98,7 @@ figures figures_of_ours(const finished_run& run) {
 /// process for its one job, and several I/Os a system call.
 finished_run run_fio(const options& asked, const random_file& file) {
   const auto milliseconds = static_cast<unsigned>(asked.seconds * 1e3);
-  return run_program({"fio",
+  return run_watched({"fio",
                       "--name=file",
                       "--filename=" + file.path(),
                       "--readonly",
@@ -143,8 +143,9 @@ rounds_taken<sample> measure(const options& asked) {
     if (!fio_is_first) {
       fio = run_fio(asked, file);
     }
-    return sample{
-        .ours = figures_of_ours(ours), .fio = figures_of_fio(fio), .preempted = ours.preempted()};
+    return sample{.ours = figures_of_ours(ours),
+                  .fio = figures_of_fio(fio),
+                  .preempted = ours.preempted() || fio.preempted()};
   });
 }
 
