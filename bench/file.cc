@@ -169,15 +169,15 @@ row compare(const char* name, const char* unit, const rounds_taken<sample>& take
 void judge(const rounds_taken<sample>& taken, const row_sink& add) {
   row rate = compare("random read, rate", "k IOPS", taken, &figures::kilo_iops);
   rate.owed = fmt::format(">= {}x", of_fios_iops_min);
-  rate.holds = *rate.ratio >= of_fios_iops_min;
+  rate.holds = at_least(*rate.ratio, of_fios_iops_min);
   add(rate);
   row p99 = compare("random read, p99", "us", taken, &figures::p99_us);
   p99.owed = fmt::format("<= {}x", of_fios_p99_max);
-  p99.holds = *p99.ratio <= of_fios_p99_max;
+  p99.holds = at_most(*p99.ratio, of_fios_p99_max);
   add(p99);
   row cpu = compare("random read, CPU per I/O", "ns", taken, &figures::cpu_ns);
   cpu.owed = fmt::format("<= {}x", of_fios_cpu_max);
-  cpu.holds = *cpu.ratio <= of_fios_cpu_max;
+  cpu.holds = at_most(*cpu.ratio, of_fios_cpu_max);
   add(cpu);
 }
 

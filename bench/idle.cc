@@ -192,8 +192,8 @@ row judge_share(const char* name, const std::vector<double>& shares) {
           .unit = "% core",
           .figure = percent,
           .spread = 100 * spread_of(shares),
-          .owed = fmt::format("< {} %", percent_max),
-          .holds = percent < percent_max,
+          .owed = fmt::format("<= {} %", percent_max),
+          .holds = at_most(percent, percent_max),
           .more = {{"worst", 100 * quantile_of(shares, 1)}}};
 }
 
