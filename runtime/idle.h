@@ -27,7 +27,9 @@ struct idle_options {
 /// Decides how idle a core may be. One turn that finds work leads back to the first rung; waking up
 /// for nothing, as for housekeeping, does not. A core that was woken after a sleep shorter than
 /// `sleep_after_max` had better not have slept: from then on it waits twice as long before it does,
-/// and half as long again after a sleep that was worth it.
+/// and half as long again after a sleep that was worth it. Work that the kernel brought
+/// (`source::kernel_brings`, a descriptor) is not `worked`: a core with file I/O alone stays on the
+/// sleep rung, and what its sleeps were worth is learnt only when other work is found.
 /// @context one core; asked only after turns that found nothing
 class idle_ladder {
  public:
