@@ -7,6 +7,7 @@
 #include <ranges>
 
 #include "bench/bench.h"
+#include "bench/rounds.h"
 #include "bench/samples.h"
 
 namespace runnel::bench {
@@ -28,7 +29,16 @@ struct entrant {
 struct measured_contest {
   const contest* which;
   std::vector<entrant> entrants;
-  std::optional<double> line;  // between the two cores, if two are used
+  std::optional<double> line = {};  // between the two cores, if two are used
+  unsigned discarded = 0;
+  std::string why_void = {};
+};
+
+/// A round of a contest: what each entrant cost, in order; 0: it is not here.
+struct contest_round {
+  line_of_round line;
+  std::vector<double> costs;
+  bool preempted = false;  // threads that spin do not tell
 };
 
 /// What those entrants of a run tell whose costs are known.
@@ -99,13 +109,14 @@ std::vector<row> judge(const measured_contest& held, const peer_check& check) {
   for (const entrant& one : entrants) {
     rows.push_back(row_of(one, which.unit));
     rows.back().ping_pong_cycles = held.line;
+    rows.back().discarded = held.discarded;
   }
   for (std::size_t i = 0; i < which.ours.size(); ++i) {
     judge_alone(rows[i], which.ours[i]);
     if (best != nullptr) {
       judge_against(rows[i], entrants[i], *best);
       rows[i].peers_unchecked = !check.made;
-      rows[i].why_void = check.passed ? "" : "a peer is not at its best";
+      rows[i].why_void = check.passed ? held.why_void : "a peer is not at its best";
     } else if (!which.peers.empty()) {
       rows[i].why_void = "no peer here";
     }
@@ -124,21 +135,34 @@ peer_check check_peers(std::span<const measured_contest> run) {
   return check;
 }
 
+contest_round hold_round(std::span<const entrant> entrants, const contest_table& table,
+                         double seconds) {
+  contest_round now;
+  now.line.before = table.cores ? ping_pong_cycles(*table.cores) : 0;
+  for (const entrant& one : entrants) {
+    now.costs.push_back(one.who->cost ? one.who->cost(seconds) : 0);
+  }
+  now.line.after = table.cores ? ping_pong_cycles(*table.cores) : 0;
+  return now;
+}
+
 measured_contest hold(const contest& which, const contest_table& table, const settings& asked) {
-  std::vector<entrant> entrants = entrants_of(which);
-  std::vector<double> lines;
-  for (unsigned round = 0; round < asked.rounds; ++round) {
-    if (table.cores) {
-      lines.push_back(ping_pong_cycles(*table.cores));
-    }
-    for (entrant& one : entrants) {
-      if (one.who->cost) {
-        one.costs.push_back(one.who->cost(asked.seconds));
-      }
+  measured_contest held{.which = &which, .entrants = entrants_of(which)};
+  auto taken =
+      take_rounds(asked.rounds, [&] { return hold_round(held.entrants, table, asked.seconds); });
+  for (std::size_t i = 0; i < held.entrants.size(); ++i) {
+    if (held.entrants[i].who->cost) {
+      held.entrants[i].costs =
+          column(taken.samples, [i](const contest_round& one) { return one.costs[i]; });
     }
   }
-  return {&which, std::move(entrants),
-          table.cores ? std::optional{median_of(lines)} : std::nullopt};
+  if (table.cores) {
+    held.line =
+        median_of(column(taken.samples, [](const contest_round& one) { return one.line.before; }));
+  }
+  held.discarded = taken.discarded;
+  held.why_void = std::move(taken.why_void);
+  return held;
 }
 
 }  // namespace

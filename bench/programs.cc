@@ -62,9 +62,8 @@ std::vector<std::string> perf_line(const std::string& runnel, const std::string&
   return joined({runnel, "perf", address, "--json"}, words);
 }
 
-nlohmann::ordered_json finish(const std::string& object, child_process program) {
-  std::string output;
-  const auto status = program.finish(output, std::chrono::minutes{5});
+nlohmann::ordered_json result_of(const std::string& object, const outcome<int>& status,
+                                 const std::string& output) {
   if (!status) {
     give_up(status.error());
   }
@@ -76,6 +75,12 @@ nlohmann::ordered_json finish(const std::string& object, child_process program) 
              .hint = {}});
   }
   return parsed;
+}
+
+nlohmann::ordered_json finish(const std::string& object, child_process program) {
+  std::string output;
+  const auto status = program.finish(output, std::chrono::minutes{5});
+  return result_of(object, status, output);
 }
 
 /// How long threads were ready to run while others were on their cores: all of them, so far.
@@ -90,6 +95,24 @@ double off_core_ns_of(pid_t program) {
     sum += off_core;
   }
   return sum;
+}
+
+/// Its end, and what `off_core_ns_of` it was shortly before: threads that end take that with them.
+std::pair<outcome<int>, double> watch(child_process& program, std::string& output) {
+  constexpr std::chrono::milliseconds between_looks{20};
+  constexpr unsigned looks_max = 5 * 60 * 50;  // five minutes
+  outcome<int> status;
+  double off_core_ns = 0;
+  for (unsigned looks = 0; looks < looks_max; ++looks) {
+    std::string more;
+    status = program.finish(more, between_looks);
+    output += more;
+    if (status || status.error().what.code != errc::timed_out) {
+      break;
+    }
+    off_core_ns = std::max(off_core_ns, off_core_ns_of(program.id()));
+  }
+  return {std::move(status), off_core_ns};
 }
 
 double cpu_ns_of_ended_children() noexcept {
@@ -143,6 +166,19 @@ finished_run run_program(const std::vector<std::string>& line) {
   run.output = finish(line.front(), start(line));
   run.cpu_ns = cpu_ns_of_ended_children() - before;
   return run;
+}
+
+finished_run run_watched(const std::vector<std::string>& line) {
+  const double before = cpu_ns_of_ended_children();
+  const auto start_time = std::chrono::steady_clock::now();
+  child_process program = start(line);
+  std::string output;
+  const auto [status, off_core_ns] = watch(program, output);
+  const std::chrono::duration<double, std::nano> took =
+      std::chrono::steady_clock::now() - start_time;
+  return {.output = result_of(line.front(), status, output),
+          .cpu_ns = cpu_ns_of_ended_children() - before,
+          .off_core_share = off_core_ns / took.count()};
 }
 
 finished_run run_perf(const std::string& runnel, const std::string& address,

@@ -45,6 +45,10 @@ struct finished_run {
 /// Runs a program that prints one JSON object.
 [[nodiscard]] finished_run run_program(const std::vector<std::string>& line);
 
+/// The same, and how long its threads were ready while others were on their cores, looked at from
+/// outside every 20 ms: programs that do not tell are judged as ours are.
+[[nodiscard]] finished_run run_watched(const std::vector<std::string>& line);
+
 /// `runnel perf` with `address` as its device.
 [[nodiscard]] finished_run run_perf(const std::string& runnel, const std::string& address,
                                     const std::vector<std::string>& words);
