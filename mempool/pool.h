@@ -57,7 +57,7 @@ class buffer_pool {
   static constexpr std::align_val_t stack_alignment{cache_line_bytes};  // batches then stay aligned
   struct stack_deleter {
     void operator()(std::byte** stack) const noexcept {
-      ::operator delete[](stack, stack_alignment);
+      ::operator delete[](static_cast<void*>(stack), stack_alignment);
     }
   };
 

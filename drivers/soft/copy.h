@@ -16,11 +16,12 @@ namespace runnel::soft {
 
 inline constexpr std::size_t copy_step_bytes = 128;  // four registers, two cache lines
 
-/// Copies whole steps from `done` on, each after `before`. @return bytes done
+/// Copies whole steps, each after `before` of where it begins. @return bytes done
 template <class Store, class Before>
 [[gnu::always_inline]] inline std::size_t copy_steps(std::byte* to, const std::byte* from,
-                                                     std::size_t done, std::size_t bytes,
-                                                     Store store, Before before) noexcept {
+                                                     std::size_t bytes, Store store,
+                                                     Before before) noexcept {
+  std::size_t done = 0;
   for (; bytes - done >= copy_step_bytes; done += copy_step_bytes) {
     before(done);
     const auto* source = reinterpret_cast<const __m256i*>(from + done);
@@ -43,14 +44,14 @@ inline void store_cached(__m256i* where, __m256i what) noexcept {
 
 /// Copies through the caches: for data that somebody reads soon.
 inline void copy_cached(std::byte* to, const std::byte* from, std::size_t bytes) noexcept {
-  const std::size_t done = copy_steps(to, from, 0, bytes, store_cached, [](std::size_t) {});
+  const std::size_t done = copy_steps(to, from, bytes, store_cached, [](std::size_t) {});
   std::memcpy(to + done, from + done, bytes - done);
 }
 
 /// The same, and line for line fetches as many bytes from `next` on, which nobody need own.
 inline void copy_fetching(std::byte* to, const std::byte* from, std::size_t bytes,
                           const std::byte* next) noexcept {
-  const std::size_t done = copy_steps(to, from, 0, bytes, store_cached, [next](std::size_t at) {
+  const std::size_t done = copy_steps(to, from, bytes, store_cached, [next](std::size_t at) {
     prefetch_to_read(next + at);
     prefetch_to_read(next + at + cache_line_bytes);
   });
@@ -85,9 +86,11 @@ inline void copy_streaming(std::byte* to, const std::byte* from, std::size_t byt
   const std::uintptr_t start = reinterpret_cast<std::uintptr_t>(to);
   const std::size_t first = std::min(bytes, align_up(start, cache_line_bytes) - start);
   std::memcpy(to, from, first);  // streams write whole lines or are slow
-  const std::size_t done = copy_steps(
-      to, from, first, bytes,
-      [](__m256i* where, __m256i what) { _mm256_stream_si256(where, what); }, [](std::size_t) {});
+  const std::size_t done =
+      first + copy_steps(
+                  to + first, from + first, bytes - first,
+                  [](__m256i* where, __m256i what) { _mm256_stream_si256(where, what); },
+                  [](std::size_t) {});
   std::memcpy(to + done, from + done, bytes - done);
 }
 

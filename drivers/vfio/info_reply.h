@@ -15,7 +15,7 @@ namespace runnel::vfio {
 /// its first word is the room (`argsz`), where the kernel says what it would have needed.
 /// @return the structure with all that follows it
 /// @error  os; protocol: it always wants more, or more than `info_bytes_max`
-inline constexpr std::size_t info_bytes_max = 64 * 1024;
+inline constexpr std::size_t info_bytes_max = std::size_t{64} * 1024;
 [[nodiscard]] result<std::vector<std::byte>> ask_info(syscalls& system, int fd,
                                                       unsigned long request,
                                                       std::span<const std::byte> fixed);
