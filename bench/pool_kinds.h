@@ -51,7 +51,7 @@ class our_pool {
       use(taken.data());
     } else {
       buffer_batch taken{*pool_, Batch};
-      use(taken.buffers().data());
+      use(static_cast<const void*>(taken.buffers().data()));
     }
   }
 
@@ -87,8 +87,8 @@ template <class Pool, std::size_t Batch>
 }
 
 template <class Pool, std::size_t Batch>
-contestant timed(std::string name, core_id core, double known_cycles = 0) {
-  return {.name = std::move(name),
+contestant timed(const std::string& name, core_id core, double known_cycles = 0) {
+  return {.name = name,
           .cost = [core](double seconds) { return cycles_per_buffer<Pool, Batch>(core, seconds); },
           .known_cost = known_cycles};
 }
@@ -113,6 +113,7 @@ class mempool_environment {
                                    "-l",
                                    std::to_string(raw(core))};
     std::vector<char*> pointers;
+    pointers.reserve(words.size());
     for (std::string& word : words) {
       pointers.push_back(word.data());
     }
@@ -150,7 +151,7 @@ class dpdk_mempool {
       rte_mempool_put(pool_, taken[0]);
     } else {
       CHECK(rte_mempool_get_bulk(pool_, taken.data(), Batch) == 0);
-      use(taken.data());
+      use(static_cast<const void*>(taken.data()));
       rte_mempool_put_bulk(pool_, taken.data(), Batch);
     }
   }
