@@ -27,7 +27,7 @@ std::vector<core_id> our_cores() {
   return std::move(*cores);
 }
 
-void take_rows(const std::string& title, const std::string& json_file,
+void take_rows(const char* title, const std::string& json_file,
                const std::function<void(const row_sink&)>& measure) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   print_head(title);
@@ -42,9 +42,10 @@ void take_rows(const std::string& title, const std::string& json_file,
 
 }  // namespace
 
-int run_bench(CLI::App& program, settings& asked, std::pair<int, char**> arguments,
-              const std::function<void(const row_sink&)>& measure) {
+int run_bench(const bench& self, settings& asked, std::pair<int, char**> arguments) {
   try {
+    CLI::App program{self.title};
+    self.declare(program);
     program.add_option("--json", asked.json_file, "also write the rows there");
     program.add_option("--rounds", asked.rounds, "interleaved rounds per row")
         ->check(CLI::PositiveNumber)
@@ -53,9 +54,9 @@ int run_bench(CLI::App& program, settings& asked, std::pair<int, char**> argumen
         ->check(CLI::Range(0.001, 60.0))
         ->capture_default_str();
     CLI11_PARSE(program, arguments.first, arguments.second);
-    take_rows(program.get_description(), asked.json_file, measure);
+    take_rows(self.title, asked.json_file, self.measure);
     return 0;
-  } catch (const std::exception& problem) {  // libraries: JSON, out of memory
+  } catch (const std::exception& problem) {  // libraries: CLI11, JSON, out of memory
     fmt::print(stderr, "{}: {}\n", program_invocation_short_name, problem.what());
     return 1;
   }

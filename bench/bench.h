@@ -21,10 +21,16 @@ struct settings {
 /// Takes the rows as they come.
 using row_sink = std::function<void(const row&)>;
 
+/// What a bench is, apart from what all have in common.
+struct bench {
+  const char* title;
+  std::function<void(CLI::App&)> declare;  // its own options
+  std::function<void(const row_sink&)> measure;
+};
+
 /// The whole of a bench's main function: reads the options, prints each row that `measure` gives,
 /// and writes them to the file that was asked for. @return exit status
-int run_bench(CLI::App& program, settings& asked, std::pair<int, char**> arguments,
-              const std::function<void(const row_sink&)>& measure);
+int run_bench(const bench& self, settings& asked, std::pair<int, char**> arguments);
 
 /// Ends the bench as one that could not be run here, and says why.
 [[noreturn]] void skip(const char* reason);

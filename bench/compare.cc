@@ -116,12 +116,17 @@ int main(int argc, char** argv) {
   options asked;
   asked.rounds = 121;
   asked.seconds = 0.1;
-  CLI::App program{"two builds over vfio-user, 4 KiB"};
-  program.add_option("A", asked.builds[0], "a build folder or its runnel")->required();
-  program.add_option("B", asked.builds[1], "what is judged")->required();
-  program.add_option("--namespace", asked.space, "what is served")->capture_default_str();
-  program.add_option("--rw", asked.rw, "as of perf")->capture_default_str();
-  program.add_option("--depth", asked.depth, "as of perf")->capture_default_str();
-  return run_bench(program, asked, {argc, argv},
-                   [&asked](const row_sink& add) { add(judge(asked, measure(asked))); });
+  return run_bench(
+      {.title = "two builds over vfio-user, 4 KiB",
+       .declare =
+           [&asked](CLI::App& program) {
+             program.add_option("A", asked.builds[0], "a build folder or its runnel")->required();
+             program.add_option("B", asked.builds[1], "what is judged")->required();
+             program.add_option("--namespace", asked.space, "what is served")
+                 ->capture_default_str();
+             program.add_option("--rw", asked.rw, "as of perf")->capture_default_str();
+             program.add_option("--depth", asked.depth, "as of perf")->capture_default_str();
+           },
+       .measure = [&asked](const row_sink& add) { add(judge(asked, measure(asked))); }},
+      asked, {argc, argv});
 }

@@ -169,8 +169,7 @@ measured_contest hold(const contest& which, const contest_table& table, const se
 
 int run_contests(const contest_table& table, std::pair<int, char**> arguments) {
   settings asked{.seconds = 0.1};
-  CLI::App program{table.title};
-  return run_bench(program, asked, arguments, [&table, &asked](const row_sink& add) {
+  const auto hold_all = [&table, &asked](const row_sink& add) {
     std::vector<measured_contest> run;
     for (const contest& each : table.contests) {
       run.push_back(hold(each, table, asked));
@@ -179,7 +178,9 @@ int run_contests(const contest_table& table, std::pair<int, char**> arguments) {
     for (const measured_contest& each : run) {
       std::ranges::for_each(judge(each, check), add);
     }
-  });
+  };
+  return run_bench({.title = table.title, .declare = [](CLI::App&) {}, .measure = hold_all}, asked,
+                   arguments);
 }
 
 }  // namespace runnel::bench

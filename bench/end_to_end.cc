@@ -253,22 +253,29 @@ std::optional<row> judge_beside_spdk(const claim& owed, const rounds_taken<sampl
              .why_void = taken.why_void};
 }
 
+void judge_all(const options& asked, const row_sink& add) {
+  const auto cores = two_cores();
+  for (const claim& owed : claims) {
+    const auto taken = measure(asked, owed, cores);
+    add(judge(owed, taken));
+    if (const auto beside = judge_beside_spdk(owed, taken)) {
+      add(*beside);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace runnel::bench
 
 int main(int argc, char** argv) {
   using namespace runnel::bench;
   options asked;
-  CLI::App program{"end to end over vfio-user, 4 KiB"};
-  program.add_option("--runnel", asked.runnel, "the binary to measure")->required();
-  return run_bench(program, asked, {argc, argv}, [&asked](const row_sink& add) {
-    const auto cores = two_cores();
-    for (const claim& owed : claims) {
-      const auto taken = measure(asked, owed, cores);
-      add(judge(owed, taken));
-      if (const auto beside = judge_beside_spdk(owed, taken)) {
-        add(*beside);
-      }
-    }
-  });
+  return run_bench(
+      {.title = "end to end over vfio-user, 4 KiB",
+       .declare =
+           [&asked](CLI::App& program) {
+             program.add_option("--runnel", asked.runnel, "the binary to measure")->required();
+           },
+       .measure = [&asked](const row_sink& add) { judge_all(asked, add); }},
+      asked, {argc, argv});
 }

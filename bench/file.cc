@@ -188,15 +188,24 @@ int main(int argc, char** argv) {
   using namespace runnel::bench;
   options asked;
   asked.seconds = 1;
-  CLI::App program{"a file through io_uring, 4 KiB, depth 32"};
-  program.add_option("--runnel", asked.runnel, "the binary to measure")->required();
-  program.add_option("--folder", asked.folder, "where the file is made")->capture_default_str();
-  program.add_option("--size", asked.mebibytes, "of the file, in MiB")->capture_default_str();
-  program.add_option("--poll", asked.poll, "of perf: busy or adaptive")->capture_default_str();
-  return run_bench(program, asked, {argc, argv}, [&asked](const row_sink& add) {
-    if (!runnel::process::run_tool({"fio", "--version"})) {
-      skip("fio is missing: apt-get install fio");
-    }
-    judge(measure(asked), add);
-  });
+  return run_bench(
+      {.title = "a file through io_uring, 4 KiB, depth 32",
+       .declare =
+           [&asked](CLI::App& program) {
+             program.add_option("--runnel", asked.runnel, "the binary to measure")->required();
+             program.add_option("--folder", asked.folder, "where the file is made")
+                 ->capture_default_str();
+             program.add_option("--size", asked.mebibytes, "of the file, in MiB")
+                 ->capture_default_str();
+             program.add_option("--poll", asked.poll, "of perf: busy or adaptive")
+                 ->capture_default_str();
+           },
+       .measure =
+           [&asked](const row_sink& add) {
+             if (!runnel::process::run_tool({"fio", "--version"})) {
+               skip("fio is missing: apt-get install fio");
+             }
+             judge(measure(asked), add);
+           }},
+      asked, {argc, argv});
 }

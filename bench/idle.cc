@@ -257,14 +257,20 @@ row compare_first_ios(const options& asked) {
 int main(int argc, char** argv) {
   using namespace runnel::bench;
   options asked{{.seconds = 0.3}};
-  CLI::App program{"what sleeping when idle costs, and saves"};
-  program.add_option("--runnel", asked.runnel, "the binary to measure")->required();
-  program.add_option("--first-ios", asked.first_ios, "I/Os after a silence, 9 a second")
-      ->check(CLI::Range(2U, 2000U))
-      ->capture_default_str();
-  return run_bench(program, asked, {argc, argv}, [&asked](const row_sink& add) {
-    compare_rates(asked, add);
-    compare_shares(asked, add);
-    add(compare_first_ios(asked));
-  });
+  return run_bench(
+      {.title = "what sleeping when idle costs, and saves",
+       .declare =
+           [&asked](CLI::App& program) {
+             program.add_option("--runnel", asked.runnel, "the binary to measure")->required();
+             program.add_option("--first-ios", asked.first_ios, "I/Os after a silence, 9 a second")
+                 ->check(CLI::Range(2U, 2000U))
+                 ->capture_default_str();
+           },
+       .measure =
+           [&asked](const row_sink& add) {
+             compare_rates(asked, add);
+             compare_shares(asked, add);
+             add(compare_first_ios(asked));
+           }},
+      asked, {argc, argv});
 }

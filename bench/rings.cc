@@ -44,8 +44,8 @@ constexpr const char* readerwriterqueue_package = "libreaderwriterqueue-dev";
 constexpr const char* tbb_package = "libtbb-dev";
 
 template <class Ring>
-contestant measured(std::string name, const core_pair& cores, double owed_ratio_max = 0) {
-  return {.name = std::move(name),
+contestant measured(const std::string& name, const core_pair& cores, double owed_ratio_max = 0) {
+  return {.name = name,
           .cost = [cores](double seconds) { return least_cycles_per_entry<Ring>(cores, seconds); },
           .owed_ratio_max = owed_ratio_max};
 }

@@ -1,6 +1,7 @@
 #include "bench/stalls.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -48,7 +49,9 @@ double stalls::p999_us(double load) const {
   std::vector<double> waited_us;
   double idle_from = 0;
   auto next = found.begin();
-  for (double arrival = 0; arrival < seconds * 1e6; arrival += apart_us) {
+  const auto arrivals = static_cast<std::uint64_t>(std::ceil(seconds * 1e6 / apart_us));
+  for (std::uint64_t count = 0; count < arrivals; ++count) {
+    const double arrival = static_cast<double>(count) * apart_us;
     double left = work_us;
     double now = std::max(arrival, idle_from);
     for (; next != found.end() && next->from_us < now + left; ++next) {

@@ -109,24 +109,24 @@ void renew(const std::string& readme, const std::string& json_file) {
 }  // namespace runnel::bench
 
 int main(int argc, char** argv) {
-  std::vector<std::string> files;
-  std::string commit;
-  std::string json_file;
-  std::string readme;
-  CLI::App program{"The rows of all benches as one table and one file"};
-  program.add_option("files", files, "what benches wrote with --json");
-  program.add_option("--commit", commit, "what was measured");
-  program.add_option("--json", json_file, "where to write all of it")->required();
-  program.add_option("--readme", readme, "only put what was written there into this file");
-  CLI11_PARSE(program, argc, argv);
   try {
+    std::vector<std::string> files;
+    std::string commit;
+    std::string json_file;
+    std::string readme;
+    CLI::App program{"The rows of all benches as one table and one file"};
+    program.add_option("files", files, "what benches wrote with --json");
+    program.add_option("--commit", commit, "what was measured");
+    program.add_option("--json", json_file, "where to write all of it")->required();
+    program.add_option("--readme", readme, "only put what was written there into this file");
+    CLI11_PARSE(program, argc, argv);
     if (readme.empty()) {
       runnel::bench::make_table(files, commit, json_file);
     } else {
       runnel::bench::renew(readme, json_file);
     }
     return 0;
-  } catch (const std::exception& problem) {  // a file that is none of ours
+  } catch (const std::exception& problem) {  // libraries, or a file that is none of ours
     fmt::print(stderr, "table: {}\n", problem.what());
     return 1;
   }

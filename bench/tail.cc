@@ -109,12 +109,18 @@ row judge(unsigned depth, const rounds_taken<sample>& taken) {
 int main(int argc, char** argv) {
   using namespace runnel::bench;
   options asked;
-  CLI::App program{"tail of an open loop over vfio-user"};
-  program.add_option("--runnel", asked.runnel, "the binary to measure")->required();
-  return run_bench(program, asked, {argc, argv}, [&asked](const row_sink& add) {
-    const auto cores = two_cores();
-    for (const unsigned depth : depths) {
-      add(judge(depth, measure(asked, depth, cores)));
-    }
-  });
+  return run_bench(
+      {.title = "tail of an open loop over vfio-user",
+       .declare =
+           [&asked](CLI::App& program) {
+             program.add_option("--runnel", asked.runnel, "the binary to measure")->required();
+           },
+       .measure =
+           [&asked](const row_sink& add) {
+             const auto cores = two_cores();
+             for (const unsigned depth : depths) {
+               add(judge(depth, measure(asked, depth, cores)));
+             }
+           }},
+      asked, {argc, argv});
 }
