@@ -10,6 +10,7 @@
 #include <cstring>
 #include <string>
 
+// NOLINTNEXTLINE(readability-identifier-naming): the sanitizers named it
 extern "C" [[gnu::weak]] void __sanitizer_set_death_callback(void (*callback)());
 
 namespace runnel::sim {
