@@ -52,8 +52,7 @@ bool is_disturbed(const Sample& one) {
 /// preempted or moved; twice as often at most. Samples of the other placement count as discarded.
 /// When fewer than half of what was wanted are clean, the others are kept for show, and the row is
 /// void.
-/// @param take  makes a sample with `bool preempted` and, if two cores are used, `line_of_round
-/// line`
+/// @param take  makes a sample with `preempted` and, if two cores are used, a `line_of_round line`
 template <class Take>
 auto take_rounds(unsigned wanted, Take take) -> rounds_taken<std::invoke_result_t<Take>> {
   using sample = std::invoke_result_t<Take>;
