@@ -23,6 +23,7 @@ import planted  # noqa: E402
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "tests/fuzz/corpus"
 LENGTH_MAX = {  # bytes of an input
+    "kernel_replies": 512,
     "nvme_controller": 1024,
     "nvme_driver": 1024,
     "pci": 512,

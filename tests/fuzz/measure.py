@@ -14,6 +14,7 @@ PARSERS = [
     "drivers/pci/address.cc",
     "drivers/pci/config_space.cc",
     "drivers/vfio/region_reply.cc",
+    "drivers/vfio/type1_reply.cc",
     "drivers/vfio/user_client_messages.cc",
     "drivers/vfio_user/feature.cc",
     "drivers/vfio_user/irq_set.cc",
