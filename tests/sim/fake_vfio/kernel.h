@@ -1,0 +1,219 @@
+#pragma once
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "drivers/vfio/syscalls.h"
+#include "mempool/base/check.h"
+#include "tests/sim/fake_vfio/cdev.h"
+#include "tests/sim/fake_vfio/container.h"
+#include "tests/sim/fake_vfio/group.h"
+#include "tests/sim/fake_vfio/iommufd.h"
+#include "tests/sim/fake_vfio/machine.h"
+
+namespace runnel::sim {
+
+/// A kernel with VFIO and iommufd that is not there: system calls go to files of ours, which obey
+/// the rules that were measured on the real one. It fails the call it is told to, and knows what
+/// was not given back.
+class fake_kernel final : public vfio::syscalls {
+ public:
+  explicit fake_kernel(const machine_options& options = {}) : under{options} {
+    under.file_of = [this](int fd) { return file_of(fd); };
+    under.give_fd = [this](std::shared_ptr<kernel_file> file) { return give(std::move(file)); };
+  }
+  fake_kernel(const fake_kernel&) = delete;
+  fake_kernel& operator=(const fake_kernel&) = delete;
+  ~fake_kernel() override { files_.clear(); }  // before what they stand on
+
+  static constexpr int first_fd = 1'000'000;  // taken for a real one nowhere
+
+  machine under;
+  /// The call with this number fails, counted from 1 in `calls`; what gives back does its work all
+  /// the same.
+  struct plan {
+    std::size_t call = 0;  // none
+    int number = EIO;
+  };
+  plan fails;
+  std::size_t calls = 0;
+  int refuses_open = 0;  // with this errno
+
+  struct leaks {
+    std::size_t fds = 0;
+    std::size_t bar_maps = 0;
+    std::uint64_t pinned = 0;  // bytes
+    int open_functions = 0;
+
+    friend bool operator==(const leaks&, const leaks&) = default;
+  };
+  /// What is still held.
+  [[nodiscard]] leaks held() const {
+    leaks all{
+        .fds = files_.size(), .bar_maps = under.bar_maps.size(), .pinned = under.account.charged};
+    for (const auto& each : under.functions) {
+      all.open_functions += each->opened;
+    }
+    return all;
+  }
+
+  /// What a device finds at a bus address; null where it reaches nothing: not translated, not
+  /// allowed, or its bus master is off.
+  [[nodiscard]] std::byte* dma(const pci_function& function, std::uint64_t first,
+                               std::uint64_t bytes, access wanted) const {
+    const bool may = (function.command() & pci_function::bus_master) != 0;
+    return may && function.space != nullptr ? function.space->find(first, bytes, wanted) : nullptr;
+  }
+
+  [[nodiscard]] result<vfio::kernel_fd> open(const char* path, int) noexcept override {
+    if (fails_now()) {
+      return failed(-fails.number);
+    }
+    if (refuses_open != 0) {
+      return failed(-refuses_open);
+    }
+    const int fd = open_path(path);
+    return fd < 0 ? failed(fd) : result<vfio::kernel_fd>{vfio::kernel_fd{*this, fd}};
+  }
+  [[nodiscard]] result<vfio::kernel_fd> duplicate(int fd) noexcept override {
+    const auto file = file_of(fd);
+    if (fails_now() || file == nullptr) {
+      return failed(file == nullptr ? -EBADF : -fails.number);
+    }
+    return vfio::kernel_fd{*this, give(file)};
+  }
+  void close(int fd) noexcept override {
+    static_cast<void>(fails_now());
+    CHECK(files_.erase(fd) == 1);  // closing twice is a bug of the caller
+  }
+
+  [[nodiscard]] result<int> ioctl(int fd, unsigned long request,
+                                  std::uintptr_t argument) noexcept override {
+    if (fails_now()) {
+      return failed(-fails.number);
+    }
+    const auto file = file_of(fd);
+    const int answer = file == nullptr ? -EBADF : file->ioctl(request, argument);
+    return answer < 0 ? failed(answer) : result<int>{answer};
+  }
+
+  [[nodiscard]] result<std::span<std::byte>> mmap(int fd, std::uint64_t offset,
+                                                  std::uint64_t bytes) noexcept override {
+    const auto file = file_of(fd);
+    if (fails_now()) {
+      return failed(-fails.number);
+    }
+    const auto backing = file == nullptr ? std::nullopt : file->mmap(offset, bytes);
+    if (!backing) {
+      return failed(file == nullptr ? -EBADF : -EINVAL);
+    }
+    void* const at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, backing->fd,
+                            static_cast<off_t>(backing->offset));
+    if (at == MAP_FAILED) {
+      return failed(-errno);
+    }
+    under.bar_maps.emplace_back(static_cast<std::byte*>(at), bytes);
+    return under.bar_maps.back();
+  }
+  void munmap(std::span<std::byte> mapped) noexcept override {
+    static_cast<void>(fails_now());
+    const auto same = [&](const auto& each) {
+      return each.data() == mapped.data() && each.size() == mapped.size();
+    };
+    CHECK(std::erase_if(under.bar_maps, same) == 1);
+    ::munmap(mapped.data(), mapped.size());
+  }
+
+  [[nodiscard]] result<std::size_t> pread(int fd, std::span<std::byte> into,
+                                          std::uint64_t offset) noexcept override {
+    const auto file = file_of(fd);
+    return fails_now() ? failed(-fails.number)
+                       : counted(file == nullptr ? -EBADF : file->pread(into, offset));
+  }
+  [[nodiscard]] result<std::size_t> pwrite(int fd, std::span<const std::byte> from,
+                                           std::uint64_t offset) noexcept override {
+    const auto file = file_of(fd);
+    return fails_now() ? failed(-fails.number)
+                       : counted(file == nullptr ? -EBADF : file->pwrite(from, offset));
+  }
+  [[nodiscard]] std::uint64_t memlock_limit() noexcept override { return under.account.limit; }
+
+ private:
+  [[nodiscard]] static std::unexpected<error> failed(std::int64_t negative) noexcept {
+    return std::unexpected{error{errc::os, static_cast<std::uint32_t>(-negative)}};
+  }
+  [[nodiscard]] static result<std::size_t> counted(std::int64_t answer) noexcept {
+    return answer < 0 ? failed(answer) : result<std::size_t>{static_cast<std::size_t>(answer)};
+  }
+  [[nodiscard]] bool fails_now() noexcept { return ++calls == fails.call; }
+
+  [[nodiscard]] std::shared_ptr<kernel_file> file_of(int fd) const {
+    const auto found = files_.find(fd);
+    return found == files_.end() ? nullptr : found->second;
+  }
+  int give(std::shared_ptr<kernel_file> file) {
+    int fd = first_fd;
+    while (files_.contains(fd)) {
+      ++fd;
+    }
+    files_.emplace(fd, std::move(file));
+    return fd;
+  }
+
+  /// @return a descriptor, or an errno as a negative number
+  [[nodiscard]] int open_path(std::string_view path) {
+    constexpr std::string_view groups = "/dev/vfio/";
+    constexpr std::string_view nodes = "/dev/vfio/devices/";
+    if (path == "/dev/vfio/vfio") {
+      return give(std::make_shared<container_file>(under));
+    }
+    if (path == "/dev/iommu") {
+      return under.options.iommufd ? give(std::make_shared<iommufd_file>(under)) : -ENOENT;
+    }
+    if (path.starts_with(nodes)) {
+      pci_function* const function =
+          under.find(&function_options::node, std::string{path.substr(nodes.size())});
+      const bool there = under.options.iommufd && under.options.version >= 606 &&
+                         function != nullptr && function->options.driver == "vfio-pci";
+      return there ? give(std::make_shared<cdev_file>(under, *function)) : -ENOENT;
+    }
+    if (path.starts_with(groups)) {
+      return open_group(std::string{path.substr(groups.size())});
+    }
+    return -ENOENT;
+  }
+  [[nodiscard]] int open_group(const std::string& name) {
+    for (const auto& each : under.functions) {
+      if (std::to_string(each->options.group) != name) {
+        continue;
+      }
+      bool taken = !groups_[each->options.group].expired();
+      under.each_of_group(each->options.group,
+                          [&](const pci_function& member) { taken = taken || member.by_cdev; });
+      if (taken) {
+        return -EBUSY;
+      }
+      const auto group = std::make_shared<group_file>(under, each->options.group);
+      groups_[each->options.group] = group;
+      return give(group);
+    }
+    return -ENOENT;
+  }
+
+  std::map<int, std::shared_ptr<kernel_file>> files_;
+  std::map<int, std::weak_ptr<kernel_file>> groups_;  // that are open, also by their devices
+};
+
+}  // namespace runnel::sim
