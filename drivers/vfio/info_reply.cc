@@ -1,6 +1,7 @@
 #include "drivers/vfio/info_reply.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "mempool/base/check.h"
 

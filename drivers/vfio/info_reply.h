@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <span>
 #include <vector>
 
@@ -11,11 +10,12 @@
 
 namespace runnel::vfio {
 
+inline constexpr std::size_t info_bytes_max = std::size_t{64} * 1024;
+
 /// Asks an info ioctl with as much room as its answer takes: `fixed` names what is asked for and
 /// its first word is the room (`argsz`), where the kernel says what it would have needed.
 /// @return the structure with all that follows it
 /// @error  os; protocol: it always wants more, or more than `info_bytes_max`
-inline constexpr std::size_t info_bytes_max = std::size_t{64} * 1024;
 [[nodiscard]] result<std::vector<std::byte>> ask_info(syscalls& system, int fd,
                                                       unsigned long request,
                                                       std::span<const std::byte> fixed);

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "drivers/vfio/device_opener.h"
+#include "drivers/vfio/ioas_domain.h"
+
+namespace runnel::vfio {
+
+/// A device by its own node.
+struct cdev_device {
+  std::string address;                                  // "0000:01:00.0"
+  std::string node;                                     // "/dev/vfio/devices/vfio0"
+  std::optional<std::array<std::byte, 16>> token = {};  // a VF's, where it wants one
+};
+
+/// Opens a device by its node and attaches it to the address space of a domain. Kernels since 6.6
+/// offer that.
+class cdev_opener final : public device_opener {
+ public:
+  cdev_opener(syscalls& system, ioas_domain& domain, cdev_device device);
+
+  [[nodiscard]] const std::string& object() const noexcept override { return object_; }
+  [[nodiscard]] outcome<std::unique_ptr<device_opening>> prepare() override;
+  [[nodiscard]] outcome<> opened() override { return domain_->refresh(); }
+
+ private:
+  syscalls* system_;
+  ioas_domain* domain_;
+  cdev_device device_;
+  std::string object_;
+};
+
+}  // namespace runnel::vfio

@@ -1,0 +1,82 @@
+#include "drivers/vfio/group.h"
+
+#include <cerrno>
+#include <utility>
+
+#include "drivers/vfio/uapi/type1.h"
+#include "mempool/base/check.h"
+
+namespace runnel::vfio {
+namespace {
+
+[[nodiscard]] std::string hint_of(error what) {
+  switch (what.detail) {
+    case ENODEV:
+      return "it is not bound to vfio-pci: run `runnel bind`";
+    case EACCES:
+      return "it is a virtual function: give the token that its physical function has";
+    case EBUSY:
+      return "another process has it open";
+    default:
+      return {};
+  }
+}
+
+/// Has the group open the device, which resets it. A descriptor of its own keeps the group.
+class group_opening final : public device_opening {
+ public:
+  group_opening(syscalls& system, kernel_fd group, std::string name, std::string object)
+      : system_{&system},
+        group_{std::move(group)},
+        name_{std::move(name)},
+        object_{std::move(object)} {}
+
+  [[nodiscard]] outcome<kernel_fd> open() override {
+    const auto fd = system_->ioctl(group_.get(), uapi::ioctls::group_get_device_fd,
+                                   reinterpret_cast<std::uintptr_t>(name_.c_str()));
+    if (!fd) {
+      return fail(fd.error(), "open", object_, hint_of(fd.error()));
+    }
+    return kernel_fd{*system_, *fd};
+  }
+
+ private:
+  syscalls* system_;
+  kernel_fd group_;
+  std::string name_;
+  std::string object_;
+};
+
+}  // namespace
+
+group_opener::group_opener(syscalls& system, type1_domain& domain, group_device device)
+    : system_{&system},
+      domain_{&domain},
+      device_{std::move(device)},
+      object_{"pci:" + device_.address} {}
+
+group_opener::~group_opener() {
+  if (joined_) {
+    domain_->leave(device_.group);
+  }
+}
+
+outcome<std::unique_ptr<device_opening>> group_opener::prepare() {
+  CHECK(!joined_);
+  const auto group = domain_->join(device_.group, device_.address, device_.members);
+  if (!group) {
+    return std::unexpected{group.error()};
+  }
+  joined_ = true;
+  auto own = system_->duplicate(*group);
+  if (!own) {
+    return fail(own.error(), "open", object_, "raise the limit of open files: `ulimit -n`");
+  }
+  std::string name = device_.address;
+  if (!device_.token.empty()) {
+    name += " vf_token=" + device_.token;
+  }
+  return std::make_unique<group_opening>(*system_, std::move(*own), std::move(name), object_);
+}
+
+}  // namespace runnel::vfio

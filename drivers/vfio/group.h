@@ -1,0 +1,38 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "drivers/vfio/device_opener.h"
+#include "drivers/vfio/type1_domain.h"
+
+namespace runnel::vfio {
+
+/// A device by its group.
+struct group_device {
+  std::string address;                     // "0000:01:00.0"
+  int group = 0;                           // its number
+  std::vector<group_member> members = {};  // of the group, itself too
+  std::string token = {};                  // a UUID, where it is a VF that wants one
+};
+
+/// Opens a device by its group, in the container of a domain. Every kernel offers that.
+class group_opener final : public device_opener {
+ public:
+  group_opener(syscalls& system, type1_domain& domain, group_device device);
+  ~group_opener() override;
+
+  [[nodiscard]] const std::string& object() const noexcept override { return object_; }
+  [[nodiscard]] outcome<std::unique_ptr<device_opening>> prepare() override;
+  [[nodiscard]] outcome<> opened() override { return domain_->refresh(); }
+
+ private:
+  syscalls* system_;
+  type1_domain* domain_;
+  group_device device_;
+  std::string object_;
+  bool joined_ = false;
+};
+
+}  // namespace runnel::vfio

@@ -1,0 +1,451 @@
+#include "drivers/vfio/kernel_device.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "drivers/vfio/uapi/vfio.h"
+#include "mempool/base/check.h"
+#include "mempool/base/checked.h"
+
+namespace runnel::vfio {
+namespace {
+
+// What names an operation in the table; no peer sees it.
+constexpr std::uint16_t settled_command = 0;
+constexpr std::uint16_t reset_command = 1;
+
+constexpr error cut_off{errc::os, EIO};  // the kernel did less than it was asked to
+
+/// Configuration space and ROMs are read in pieces no longer than this, each on its own boundary:
+/// kernels differ in what they make of others.
+constexpr std::size_t piece_bytes_max = 4;
+
+/// The longest of 4, 2 and 1 that begins here and fits.
+[[nodiscard]] std::size_t piece_bytes(std::uint64_t offset, std::size_t left) noexcept {
+  std::size_t bytes = piece_bytes_max;
+  while (bytes > left || offset % bytes != 0) {
+    bytes /= 2;
+  }
+  return bytes;
+}
+
+[[nodiscard]] bool goes_in_pieces(std::uint32_t index) noexcept {
+  return index == static_cast<std::uint32_t>(pci_region::config) ||
+         index == static_cast<std::uint32_t>(pci_region::rom);
+}
+
+}  // namespace
+
+/// Opens the device and asks it what it is.
+class kernel_device::open_job final : public blocking_job {
+ public:
+  open_job(syscalls& system, std::unique_ptr<device_opening> opening, std::string object)
+      : system_{&system}, opening_{std::move(opening)}, object_{std::move(object)} {}
+
+  void run() noexcept override {
+    auto opened = opening_->open();
+    opening_.reset();
+    if (!opened) {
+      facts = std::unexpected{opened.error()};
+      return;
+    }
+    facts = learn_device(*system_, opened->get(), object_);
+    if (facts) {
+      fd = std::move(*opened);
+    }
+  }
+
+  kernel_fd fd;
+  outcome<device_facts> facts;
+
+ private:
+  syscalls* system_;
+  std::unique_ptr<device_opening> opening_;
+  std::string object_;
+};
+
+class kernel_device::reset_job final : public blocking_job {
+ public:
+  reset_job(syscalls& system, kernel_fd fd) : system_{&system}, fd_{std::move(fd)} {}
+
+  void run() noexcept override {
+    if (const auto reset = system_->ioctl(fd_.get(), uapi::ioctls::device_reset, 0); !reset) {
+      outcome = std::unexpected{reset.error()};
+    }
+    fd_.reset();
+  }
+
+  result<> outcome;
+
+ private:
+  syscalls* system_;
+  kernel_fd fd_;
+};
+
+/// The last descriptor of a device resets it.
+class kernel_device::close_job final : public blocking_job {
+ public:
+  explicit close_job(kernel_fd fd) : fd_{std::move(fd)} {}
+  void run() noexcept override { fd_.reset(); }
+
+ private:
+  kernel_fd fd_;
+};
+
+kernel_device::kernel_device(syscalls& system, std::unique_ptr<blocking_calls> elsewhere,
+                             std::unique_ptr<device_opener> opener, kernel_device_options options)
+    : system_{&system},
+      elsewhere_{std::move(elsewhere)},
+      opener_{std::move(opener)},
+      options_{options} {
+  CHECK(elsewhere_ != nullptr);
+  CHECK(opener_ != nullptr);
+}
+
+kernel_device::~kernel_device() {
+  for (const auto area : mapped_areas_) {
+    system_->munmap(area);
+  }
+  for (const auto& job : {opening_, resetting_}) {
+    if (job) {
+      elsewhere_->abandon(*job);
+    }
+  }
+  if (fd_) {
+    std::unique_ptr<blocking_job> closing = std::make_unique<close_job>(std::move(fd_));
+    if (const auto started = elsewhere_->start(closing); started) {
+      elsewhere_->abandon(*started);
+    }  // else it is closed here and now
+  }
+}
+
+instant kernel_device::advance(instant now) noexcept {
+  if (state_ == transport_state::connecting) {
+    opening_ ? finish_opening(now) : begin_opening(now);
+  }
+  if (state_ == transport_state::gone) {
+    return never;
+  }
+  finish_reset();
+  const instant deadline = operations_.apply_deadlines(now, options_.reset_timeout);
+  if (std::exchange(news_, false)) {
+    return now;  // somebody may wait for it
+  }
+  return state_ == transport_state::connecting ? opening_deadline_ : deadline;
+}
+
+void kernel_device::begin_opening(instant now) {
+  auto prepared = opener_->prepare();
+  if (!prepared) {
+    lose(std::move(prepared.error()));
+    return;
+  }
+  std::unique_ptr<blocking_job> job =
+      std::make_unique<open_job>(*system_, std::move(*prepared), opener_->object());
+  const auto started = elsewhere_->start(job);
+  if (!started) {
+    lose({.what = started.error(),
+          .operation = "open",
+          .object = opener_->object(),
+          .hint = "too much is being opened at once"});
+    return;
+  }
+  opening_ = *started;
+  opening_deadline_ = now + options_.open_timeout;
+  finish_opening(now);
+}
+
+void kernel_device::finish_opening(instant now) {
+  const auto job = elsewhere_->take(*opening_);
+  if (job == nullptr) {
+    if (now >= opening_deadline_) {
+      elsewhere_->abandon(*std::exchange(opening_, std::nullopt));
+      lose({.what = {errc::timed_out},
+            .operation = "open",
+            .object = opener_->object(),
+            .hint = "the kernel is still busy with it; its log may say why"});
+    }
+    return;
+  }
+  opening_.reset();
+  auto& ended = static_cast<open_job&>(*job);
+  if (!ended.facts) {
+    lose(std::move(ended.facts.error()));
+    return;
+  }
+  fd_ = std::move(ended.fd);
+  if (auto joined = opener_->opened(); !joined) {
+    lose(std::move(joined.error()));
+    return;
+  }
+  facts_ = std::move(*ended.facts);
+  irqs_enabled_.assign(facts_.irqs.size(), false);
+  state_ = transport_state::ready;
+}
+
+void kernel_device::finish_reset() noexcept {
+  const auto job = resetting_ ? elsewhere_->take(*resetting_) : nullptr;
+  if (job == nullptr) {
+    return;
+  }
+  resetting_.reset();
+  const auto& ended = static_cast<reset_job&>(*job);
+  if (auto* const waiting = operations_.waiting_for(reset_id_); waiting != nullptr) {
+    operations_.reply(*waiting, ended.outcome ? error{} : ended.outcome.error());
+  }
+  news_ = true;
+}
+
+const failure& kernel_device::reason() const noexcept {
+  CHECK(state_ == transport_state::gone);
+  return reason_;
+}
+
+const region_info& kernel_device::region_at(std::uint32_t index) const noexcept {
+  return index < facts_.regions.size() ? facts_.regions[index] : absent_region_;
+}
+
+const irq_info& kernel_device::irq_at(std::uint32_t index) const noexcept {
+  return index < facts_.irqs.size() ? facts_.irqs[index] : absent_irq_;
+}
+
+std::span<std::byte> kernel_device::map_region(std::uint32_t index, std::uint64_t offset,
+                                               std::uint64_t length) noexcept {
+  const region_info& region = region_at(index);
+  const bool offered = std::ranges::any_of(region.areas, [&](const region_area& area) {
+    return offset >= area.offset && range_within(offset - area.offset, length, area.length);
+  });
+  if (state_ != transport_state::ready || length == 0 || !offered) {
+    return {};
+  }
+  const auto mapped = system_->mmap(fd_.get(), region.file_offset + offset, length);
+  if (!mapped) {
+    return {};  // system calls reach it too
+  }
+  mapped_areas_.push_back(*mapped);
+  return *mapped;
+}
+
+result<ticket> kernel_device::region_read(std::uint32_t index, std::uint64_t offset,
+                                          std::uint32_t bytes) noexcept {
+  if (const result<> good = check_access(index, offset, bytes); !good) {
+    return std::unexpected{good.error()};
+  }
+  operation* const under = operations_.start(settled_command, bytes);
+  if (under == nullptr) {
+    return fail(errc::queue_full);
+  }
+  const auto into = std::span{transfer_}.first(bytes);
+  const result<> read = read_bytes(index, offset, into);
+  return settle(*under, read, into);
+}
+
+result<ticket> kernel_device::region_write(std::uint32_t index, std::uint64_t offset,
+                                           std::span<const std::byte> bytes) noexcept {
+  if (const result<> good = check_access(index, offset, bytes.size()); !good) {
+    return std::unexpected{good.error()};
+  }
+  operation* const under = operations_.start(settled_command, 0);
+  if (under == nullptr) {
+    return fail(errc::queue_full);
+  }
+  return settle(*under, write_bytes(index, offset, bytes));
+}
+
+result<> kernel_device::region_post(std::uint32_t index, std::uint64_t offset,
+                                    std::span<const std::byte> bytes) noexcept {
+  if (const result<> good = check_access(index, offset, bytes.size()); !good) {
+    return good;
+  }
+  static_cast<void>(write_bytes(index, offset, bytes));  // nobody waits for what came of it
+  return {};
+}
+
+result<ticket> kernel_device::set_irqs(std::uint32_t index, std::uint32_t start,
+                                       std::span<const int> eventfds) noexcept {
+  if (const result<> admitted = admit(); !admitted) {
+    return std::unexpected{admitted.error()};
+  }
+  const std::uint32_t vectors = irq_at(index).count;
+  if (vectors == 0 || !range_within(start, eventfds.size(), vectors)) {
+    return fail(errc::invalid);
+  }
+  operation* const under = operations_.start(settled_command, 0);
+  if (under == nullptr) {
+    return fail(errc::queue_full);
+  }
+  return settle(*under, change_irqs(index, start, eventfds));
+}
+
+/// Where vectors cannot be added later, the first call takes all there are.
+result<> kernel_device::change_irqs(std::uint32_t index, std::uint32_t start,
+                                    std::span<const int> eventfds) noexcept {
+  namespace flag = uapi::irq_set_flags;
+  const irq_info& irq = irq_at(index);
+  if (eventfds.empty() && !irqs_enabled_[index]) {
+    return {};  // which the kernel would refuse
+  }
+  std::vector<std::int32_t> fds{eventfds.begin(), eventfds.end()};
+  if (!irqs_enabled_[index] && (irq.flags & uapi::irq_flags::noresize) != 0) {
+    fds.assign(irq.count, -1);
+    std::ranges::copy(eventfds, fds.begin() + start);
+    start = 0;
+  }
+  const std::uint32_t data = fds.empty() ? flag::data_none : flag::data_eventfd;
+  const std::size_t bytes = sizeof(uapi::irq_set) + fds.size() * sizeof(std::int32_t);
+  const uapi::irq_set head{.argsz = static_cast<std::uint32_t>(bytes),
+                           .flags = data | flag::action_trigger,
+                           .index = index,
+                           .start = fds.empty() ? 0 : start,
+                           .count = static_cast<std::uint32_t>(fds.size())};
+  std::vector<std::byte> asked(bytes);
+  std::memcpy(asked.data(), &head, sizeof(head));
+  std::ranges::copy(std::as_bytes(std::span{fds}), asked.begin() + sizeof(head));
+  const auto done = ioctl_on(*system_, fd_.get(), uapi::ioctls::device_set_irqs, *asked.data());
+  if (!done) {
+    return std::unexpected{done.error()};
+  }
+  if (*done > 0) {
+    return fail(errc::os, ENOSPC);  // how many vectors the machine still has
+  }
+  irqs_enabled_[index] = !fds.empty();
+  return {};
+}
+
+result<ticket> kernel_device::reset() noexcept {
+  if (const result<> admitted = admit(); !admitted) {
+    return std::unexpected{admitted.error()};
+  }
+  if ((facts_.info.flags & uapi::device_flags::reset) == 0) {
+    return fail(errc::unsupported);
+  }
+  if (resetting_) {
+    return fail(errc::queue_full);
+  }
+  operation* const under = operations_.start(reset_command, 0);
+  if (under == nullptr) {
+    return fail(errc::queue_full);
+  }
+  auto own = system_->duplicate(fd_.get());  // outlives us if we go meanwhile
+  if (!own) {
+    return settle(*under, std::unexpected{own.error()});
+  }
+  std::unique_ptr<blocking_job> job = std::make_unique<reset_job>(*system_, std::move(*own));
+  const auto running = elsewhere_->start(job);
+  if (!running) {
+    operations_.withdraw(*under);
+    return std::unexpected{running.error()};
+  }
+  resetting_ = *running;
+  reset_id_ = operation_table::message_id(under->id);
+  return under->id;
+}
+
+result<ticket> kernel_device::hot_reset() noexcept {
+  return fail(errc::unsupported);
+}
+
+result<ticket> kernel_device::device_feature(std::uint32_t flags,
+                                             std::span<const std::byte> data) noexcept {
+  if (const result<> admitted = admit(); !admitted) {
+    return std::unexpected{admitted.error()};
+  }
+  if (data.size() > transfer_bytes_max) {
+    return fail(errc::invalid);
+  }
+  operation* const under = operations_.start(settled_command, 0);
+  if (under == nullptr) {
+    return fail(errc::queue_full);
+  }
+  const uapi::device_feature head{
+      .argsz = static_cast<std::uint32_t>(sizeof(uapi::device_feature) + data.size()),
+      .flags = flags};
+  std::vector<std::byte> asked(head.argsz);
+  std::memcpy(asked.data(), &head, sizeof(head));
+  std::ranges::copy(data, asked.begin() + sizeof(head));
+  const auto done = ioctl_on(*system_, fd_.get(), uapi::ioctls::device_feature, *asked.data());
+  return settle(*under, done ? result<>{} : std::unexpected{done.error()},
+                std::span{asked}.subspan(sizeof(head)));
+}
+
+std::optional<transport_reply> kernel_device::take(ticket which) noexcept {
+  return operations_.take(which);
+}
+
+result<> kernel_device::admit() const noexcept {
+  switch (state_) {
+    case transport_state::connecting:
+      return fail(errc::busy);
+    case transport_state::gone:
+      return fail(errc::device_gone);
+    case transport_state::ready:
+      return {};
+  }
+  __builtin_unreachable();
+}
+
+result<> kernel_device::check_access(std::uint32_t index, std::uint64_t offset,
+                                     std::size_t bytes) const noexcept {
+  if (const result<> admitted = admit(); !admitted) {
+    return admitted;
+  }
+  const bool good = bytes > 0 && bytes <= transfer_bytes_max &&
+                    range_within(offset, bytes, region_at(index).size);
+  return good ? result<>{} : fail(errc::invalid);
+}
+
+ticket kernel_device::settle(operation& under, const result<>& outcome,
+                             std::span<const std::byte> data) noexcept {
+  operations_.reply(under, outcome ? error{} : outcome.error(),
+                    outcome ? data : std::span<const std::byte>{});
+  news_ = true;
+  return under.id;
+}
+
+result<> kernel_device::read_bytes(std::uint32_t index, std::uint64_t offset,
+                                   std::span<std::byte> into) noexcept {
+  const std::uint64_t base = region_at(index).file_offset;
+  while (!into.empty()) {
+    const std::size_t bytes =
+        goes_in_pieces(index) ? piece_bytes(offset, into.size()) : into.size();
+    const auto read = system_->pread(fd_.get(), into.first(bytes), base + offset);
+    if (!read) {
+      return std::unexpected{read.error()};
+    }
+    if (*read != bytes) {
+      return std::unexpected{cut_off};
+    }
+    into = into.subspan(bytes);
+    offset += bytes;
+  }
+  return {};
+}
+
+result<> kernel_device::write_bytes(std::uint32_t index, std::uint64_t offset,
+                                    std::span<const std::byte> from) noexcept {
+  const std::uint64_t base = region_at(index).file_offset;
+  while (!from.empty()) {
+    const std::size_t bytes =
+        goes_in_pieces(index) ? piece_bytes(offset, from.size()) : from.size();
+    const auto written = system_->pwrite(fd_.get(), from.first(bytes), base + offset);
+    if (!written) {
+      return std::unexpected{written.error()};
+    }
+    if (*written != bytes) {
+      return std::unexpected{cut_off};
+    }
+    from = from.subspan(bytes);
+    offset += bytes;
+  }
+  return {};
+}
+
+void kernel_device::lose(failure why) {
+  state_ = transport_state::gone;
+  reason_ = std::move(why);
+  operations_.end_all({errc::device_gone});
+}
+
+}  // namespace runnel::vfio

@@ -1,0 +1,119 @@
+#include "drivers/vfio/kernel_domain.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "mempool/base/bits.h"
+#include "mempool/base/units.h"
+
+namespace runnel::vfio {
+
+result<ticket> kernel_domain::map(const region& memory) noexcept {
+  const std::uint64_t first = raw(memory.first_iova());
+  const std::uint64_t last = first + (memory.length - 1);
+  if (memory.length == 0 || memory.permissions == access::none || last < first ||
+      !reaches(first, last) || !is_aligned(first | memory.length, limits_.page_bytes)) {
+    return fail(errc::invalid);
+  }
+  if (!translates()) {
+    return fail(errc::device_gone);
+  }
+  if (tickets_.full()) {
+    return fail(errc::queue_full);
+  }
+  if (maps_.size() >= limits_.maps_max) {
+    return fail(errc::no_memory);
+  }
+  if (!maps_.add(memory)) {
+    return fail(errc::invalid);  // part of it is mapped already
+  }
+  const result<> mapped = ask_map(memory);
+  if (!mapped) {
+    static_cast<void>(maps_.remove(memory.first_iova(), memory.length));  // was added above
+    return tickets_.settle(mapped.error());
+  }
+  mapped_bytes_ += memory.length;
+  return tickets_.settle({});
+}
+
+result<ticket> kernel_domain::unmap(const region& memory) noexcept {
+  if (!translates()) {
+    return fail(errc::device_gone);
+  }
+  if (tickets_.full()) {
+    return fail(errc::queue_full);
+  }
+  if (!maps_.remove(memory.first_iova(), memory.length)) {
+    return fail(errc::invalid);
+  }
+  const result<> unmapped = ask_unmap(memory);
+  if (!unmapped) {
+    static_cast<void>(maps_.add(memory));  // was removed above: nothing overlaps it
+    return tickets_.settle(unmapped.error());
+  }
+  mapped_bytes_ -= memory.length;
+  return tickets_.settle({});
+}
+
+result<ticket> kernel_domain::set_dirty_tracking(bool) noexcept {
+  return fail(errc::unsupported);  // type1 calls dirty whatever is pinned: all of it
+}
+
+outcome<> kernel_domain::check_room(std::uint64_t bytes) const {
+  const std::uint64_t limit = system_->memlock_limit();
+  if (bytes <= limit && mapped_bytes_ <= limit - bytes) {
+    return {};
+  }
+  return fail({errc::os, ENOMEM}, "map memory in", path_, memlock_hint(bytes));
+}
+
+failure kernel_domain::explain(error what, const region& memory) const {
+  const std::uint64_t first = raw(memory.first_iova());
+  const std::uint64_t last = first + (memory.length - 1);
+  failure told{.what = what,
+               .operation = "map",
+               .object = fmt::format("{:#x}-{:#x} in {}", first, last, path_),
+               .hint = {}};
+  if (what == error{errc::os, ENOMEM}) {
+    told.hint = memlock_hint(memory.length);
+  } else if (what.code == errc::no_memory || what == error{errc::os, ENOSPC}) {
+    told.hint = fmt::format(
+        "{} mappings are made of {}: use larger pages, or raise "
+        "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit",
+        maps_.size(), limits_.maps_max);
+  } else if (what.code == errc::invalid && !reaches(first, last)) {
+    told.hint = "its devices reach";
+    for (const iova_range& each : ranges_) {
+      told.hint += fmt::format(" {:#x}-{:#x}", each.first, each.last);
+    }
+  }
+  return told;
+}
+
+void kernel_domain::learn(std::vector<iova_range> ranges, domain_limits limits) noexcept {
+  ranges_ = std::move(ranges);
+  limits_ = limits;
+}
+
+void kernel_domain::forget_maps() noexcept {
+  maps_.clear();
+  mapped_bytes_ = 0;
+}
+
+bool kernel_domain::reaches(std::uint64_t first, std::uint64_t last) const noexcept {
+  return std::ranges::any_of(
+      ranges_, [&](const iova_range& each) { return first >= each.first && last <= each.last; });
+}
+
+/// @param bytes  that shall be mapped beside what is
+std::string kernel_domain::memlock_hint(std::uint64_t bytes) const {
+  return fmt::format(
+      "{} KiB may be locked and {} KiB are: raise the limit to {} KiB or more, as by "
+      "`ulimit -l` or memlock in /etc/security/limits.conf",
+      system_->memlock_limit() / kib, mapped_bytes_ / kib, (mapped_bytes_ + bytes) / kib);
+}
+
+}  // namespace runnel::vfio

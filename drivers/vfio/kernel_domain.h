@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "drivers/vfio/dma_maps.h"
+#include "drivers/vfio/domain.h"
+#include "drivers/vfio/settled_tickets.h"
+#include "drivers/vfio/syscalls.h"
+#include "mempool/base/error.h"
+
+namespace runnel::vfio {
+
+/// What the kernel's two kinds of translation have in common: which addresses are allowed, what is
+/// mapped, and what to say when that does not work. Maps are made in place, one system call each.
+///
+/// @context one thread, the devices'; a map blocks while the kernel pins its pages
+class kernel_domain : public iommu_domain {
+ public:
+  kernel_domain(const kernel_domain&) = delete;
+  kernel_domain& operator=(const kernel_domain&) = delete;
+
+  /// Learns what the devices reach now. After every one that was opened.
+  [[nodiscard]] virtual outcome<> refresh() = 0;
+
+  [[nodiscard]] result<ticket> map(const region& memory) noexcept final;
+  /// What could not be unmapped counts as mapped: the device may still reach it.
+  [[nodiscard]] result<ticket> unmap(const region& memory) noexcept final;
+  [[nodiscard]] std::optional<transport_reply> take(ticket which) noexcept final {
+    return tickets_.take(which);
+  }
+  [[nodiscard]] std::vector<iova_range> allowed_ranges() const final { return ranges_; }
+  [[nodiscard]] domain_limits limits() const noexcept final { return limits_; }
+  [[nodiscard]] result<ticket> set_dirty_tracking(bool on) noexcept override;
+
+  /// Why mapping this much more cannot work, before it is tried: the limit of locked memory.
+  [[nodiscard]] outcome<> check_room(std::uint64_t bytes) const;
+  /// An error of `map` with what to do about it.
+  [[nodiscard]] failure explain(error what, const region& memory) const;
+
+ protected:
+  kernel_domain(syscalls& system, std::string path) : system_{&system}, path_{std::move(path)} {}
+
+  [[nodiscard]] syscalls& system() const noexcept { return *system_; }
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+  [[nodiscard]] std::size_t maps() const noexcept { return maps_.size(); }
+  void learn(std::vector<iova_range> ranges, domain_limits limits) noexcept;
+  /// Nothing is mapped any more.
+  void forget_maps() noexcept;
+
+ private:
+  /// Whether there is anything that a map could be made in.
+  [[nodiscard]] virtual bool translates() const noexcept = 0;
+  [[nodiscard]] virtual result<> ask_map(const region& memory) noexcept = 0;
+  [[nodiscard]] virtual result<> ask_unmap(const region& memory) noexcept = 0;
+
+  [[nodiscard]] bool reaches(std::uint64_t first, std::uint64_t last) const noexcept;
+  [[nodiscard]] std::string memlock_hint(std::uint64_t bytes) const;
+
+  syscalls* system_;
+  std::string path_;
+  std::vector<iova_range> ranges_{iova_range{}};
+  domain_limits limits_;
+  dma_maps maps_;
+  std::uint64_t mapped_bytes_ = 0;
+  settled_tickets tickets_;
+};
+
+}  // namespace runnel::vfio
