@@ -1,10 +1,14 @@
 #include "drivers/vfio/syscalls.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include <array>
 
 namespace runnel::vfio {
 namespace {
@@ -49,8 +53,8 @@ class real final : public syscalls {
 
   [[nodiscard]] std::uint64_t memlock_limit() noexcept override {
     rlimit limit{};
-    const bool bounded =
-        ::getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+    const bool bounded = !may_lock_all() && ::getrlimit(RLIMIT_MEMLOCK, &limit) == 0 &&
+                         limit.rlim_cur != RLIM_INFINITY;
     return bounded ? limit.rlim_cur : ~std::uint64_t{0};
   }
 
@@ -61,6 +65,13 @@ class real final : public syscalls {
   [[nodiscard]] static result<std::size_t> counted(ssize_t bytes) noexcept {
     return bytes < 0 ? std::unexpected{os_error()}
                      : result<std::size_t>{static_cast<std::size_t>(bytes)};
+  }
+  /// The kernel counts nothing of who has CAP_IPC_LOCK, as root does.
+  [[nodiscard]] static bool may_lock_all() noexcept {
+    __user_cap_header_struct head{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> all{};
+    return ::syscall(SYS_capget, &head, all.data()) == 0 &&
+           (all[CAP_TO_INDEX(CAP_IPC_LOCK)].effective & CAP_TO_MASK(CAP_IPC_LOCK)) != 0;
   }
 };
 
