@@ -47,10 +47,19 @@ result<bool> until_connected(controller_data& data, instant) noexcept {
 result<> map_window(controller_data& data) noexcept {
   const auto started = data.domain.map(data.memory.memory());
   if (!started) {
+    data.hint = data.domain.map_hint(started.error(), data.memory.memory());
     return std::unexpected{started.error()};
   }
   data.map_ticket = *started;
   return {};
+}
+
+result<bool> until_window_mapped(controller_data& data, instant now) noexcept {
+  const auto mapped = after_map(data, now);
+  if (!mapped) {
+    data.hint = data.domain.map_hint(mapped.error(), data.memory.memory());
+  }
+  return mapped;
 }
 
 result<> learn_version(controller_data& data, std::uint64_t value) noexcept {
@@ -100,7 +109,7 @@ result<> map_doorbells(controller_data& data) noexcept {
 
 constexpr std::array attach_table{
     step{"connect", step_limit::answer, start_nothing, until_connected},
-    step{"map memory", step_limit::answer, map_window, after_map},
+    step{"map memory", step_limit::answer, map_window, until_window_mapped},
     step{"read capabilities", step_limit::answer, start_read<reg::cap, 8>,
          after_access<learn_capabilities>},
     step{"read version", step_limit::answer, start_read<reg::vs>, after_access<learn_version>},

@@ -23,6 +23,7 @@ controller::controller(std::unique_ptr<vfio::device_transport> transport,
   CHECK(data_.options.queue_count > 0 && data_.options.queue_count < io_queue_entries_max);
   CHECK(data_.options.io_limit > nanoseconds{0} && data_.options.io_limit <= io_limit_max);
   data_.info.address = data_.options.name;
+  data_.info.note = data_.options.note;
 }
 
 controller::~controller() {

@@ -24,6 +24,7 @@ namespace runnel::nvme {
 
 struct controller_options {
   std::string name{};      // the device in failures: "vfio-user:/run/a.sock"
+  std::string note{};      // becomes that of its block_info
   std::uint32_t nsid = 0;  // 0: the first active namespace
   std::uint32_t queue_count = 1;
   std::uint32_t queue_depth = 128;

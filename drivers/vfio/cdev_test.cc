@@ -128,19 +128,34 @@ TEST(KernelDomain, TellsWhichNumberToChange) {
   const auto device = on.open();
   dma_memory memory;
   ASSERT_EQ(finish(*on.domain, on.domain->map(memory.piece(0, 1))), good);
-  EXPECT_TRUE(on.domain->check_room(page).has_value());
-  const auto refused = on.domain->check_room(2 * page);
-  ASSERT_FALSE(refused.has_value());
-  EXPECT_NE(refused.error().message().find("8 KiB may be locked and 4 KiB are: raise the limit to "
-                                           "12 KiB"),
+  const region large = memory.piece(2, 2);
+  const error over = finish(*on.domain, on.domain->map(large));
+  EXPECT_EQ(over, (error{errc::os, ENOMEM}));
+  EXPECT_NE(on.domain->map_hint(over, large)
+                .find("8 KiB may be locked and 4 KiB are: raise the limit to 12 KiB"),
             std::string::npos)
-      << refused.error().message();
+      << on.domain->map_hint(over, large);
   const region far = memory.piece(0, 1, 0xfee00000);
   const auto mapped = on.domain->map(far);
   ASSERT_FALSE(mapped.has_value());
-  const std::string message = on.domain->explain(mapped.error(), far).message();
-  EXPECT_NE(message.find("0xfee00000-0xfee00fff"), std::string::npos) << message;
-  EXPECT_NE(message.find("0xfef00000-0xffffffffffff"), std::string::npos) << message;
+  const std::string hint = on.domain->map_hint(mapped.error(), far);
+  EXPECT_NE(hint.find("0xfee00000-0xfee00fff"), std::string::npos) << hint;
+  EXPECT_NE(hint.find("0xfef00000-0xffffffffffff"), std::string::npos) << hint;
+}
+
+TEST(KernelDomain, WhatTwoDevicesAskForIsPinnedOnceUntilBothGaveItUp) {
+  cdev_rig on{{.functions = {{}, {.address = "0000:02:00.0", .group = 13, .node = "vfio1"}}}};
+  const auto first = on.open(0);
+  const auto second = on.open(1);
+  dma_memory memory;
+  const region piece = memory.piece(0, 2);
+  ASSERT_EQ(finish(*on.domain, on.domain->map(piece)), good);
+  ASSERT_EQ(finish(*on.domain, on.domain->map(piece)), good);
+  EXPECT_EQ(on.kernel.held().pinned, 2 * page);
+  EXPECT_EQ(finish(*on.domain, on.domain->unmap(piece)), good);
+  EXPECT_EQ(on.kernel.held().pinned, 2 * page);
+  EXPECT_EQ(finish(*on.domain, on.domain->unmap(piece)), good);
+  EXPECT_EQ(on.kernel.held().pinned, 0U);
 }
 
 /// All that is done with a device, however far it comes.

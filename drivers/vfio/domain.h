@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "drivers/block.h"
@@ -31,6 +32,8 @@ class iommu_domain {
   [[nodiscard]] virtual result<ticket> map(const region& memory) noexcept = 0;
   [[nodiscard]] virtual result<ticket> unmap(const region& memory) noexcept = 0;
   [[nodiscard]] virtual std::optional<transport_reply> take(ticket which) noexcept = 0;
+  /// What to do about an error of `map`; empty: nothing is known.
+  [[nodiscard]] virtual std::string map_hint(error, const region&) const { return {}; }
 
   /// Re-read after every attach.
   [[nodiscard]] virtual std::vector<iova_range> allowed_ranges() const = 0;

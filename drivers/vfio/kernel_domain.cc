@@ -12,6 +12,26 @@
 namespace runnel::vfio {
 
 result<ticket> kernel_domain::map(const region& memory) noexcept {
+  if (const result<> good = check(memory); !good) {
+    return std::unexpected{good.error()};
+  }
+  const std::size_t users = maps_.add(memory);
+  if (users == 0) {
+    return fail(errc::invalid);  // part of it is mapped already
+  }
+  if (users > 1) {
+    return tickets_.settle({});
+  }
+  const result<> mapped = may_lock(memory.length) ? ask_map(memory) : fail(errc::os, ENOMEM);
+  if (!mapped) {
+    static_cast<void>(maps_.remove(memory));  // was added above
+    return tickets_.settle(mapped.error());
+  }
+  mapped_bytes_ += memory.length;
+  return tickets_.settle({});
+}
+
+result<> kernel_domain::check(const region& memory) const noexcept {
   const std::uint64_t first = raw(memory.first_iova());
   const std::uint64_t last = first + (memory.length - 1);
   if (memory.length == 0 || memory.permissions == access::none || last < first ||
@@ -24,19 +44,13 @@ result<ticket> kernel_domain::map(const region& memory) noexcept {
   if (tickets_.full()) {
     return fail(errc::queue_full);
   }
-  if (maps_.size() >= limits_.maps_max) {
-    return fail(errc::no_memory);
-  }
-  if (!maps_.add(memory)) {
-    return fail(errc::invalid);  // part of it is mapped already
-  }
-  const result<> mapped = ask_map(memory);
-  if (!mapped) {
-    static_cast<void>(maps_.remove(memory.first_iova(), memory.length));  // was added above
-    return tickets_.settle(mapped.error());
-  }
-  mapped_bytes_ += memory.length;
-  return tickets_.settle({});
+  const bool fits = maps_.size() < limits_.maps_max || maps_.holds(memory);
+  return fits ? result<>{} : fail(errc::no_memory);
+}
+
+bool kernel_domain::may_lock(std::uint64_t bytes) const noexcept {
+  const std::uint64_t limit = system_->memlock_limit();
+  return bytes <= limit && mapped_bytes_ <= limit - bytes;
 }
 
 result<ticket> kernel_domain::unmap(const region& memory) noexcept {
@@ -46,8 +60,12 @@ result<ticket> kernel_domain::unmap(const region& memory) noexcept {
   if (tickets_.full()) {
     return fail(errc::queue_full);
   }
-  if (!maps_.remove(memory.first_iova(), memory.length)) {
+  const auto users = maps_.remove(memory);
+  if (!users) {
     return fail(errc::invalid);
+  }
+  if (*users > 0) {
+    return tickets_.settle({});
   }
   const result<> unmapped = ask_unmap(memory);
   if (!unmapped) {
@@ -62,35 +80,26 @@ result<ticket> kernel_domain::set_dirty_tracking(bool) noexcept {
   return fail(errc::unsupported);  // type1 calls dirty whatever is pinned: all of it
 }
 
-outcome<> kernel_domain::check_room(std::uint64_t bytes) const {
-  const std::uint64_t limit = system_->memlock_limit();
-  if (bytes <= limit && mapped_bytes_ <= limit - bytes) {
-    return {};
-  }
-  return fail({errc::os, ENOMEM}, "map memory in", path_, memlock_hint(bytes));
-}
-
-failure kernel_domain::explain(error what, const region& memory) const {
+std::string kernel_domain::map_hint(error what, const region& memory) const {
   const std::uint64_t first = raw(memory.first_iova());
   const std::uint64_t last = first + (memory.length - 1);
-  failure told{.what = what,
-               .operation = "map",
-               .object = fmt::format("{:#x}-{:#x} in {}", first, last, path_),
-               .hint = {}};
   if (what == error{errc::os, ENOMEM}) {
-    told.hint = memlock_hint(memory.length);
-  } else if (what.code == errc::no_memory || what == error{errc::os, ENOSPC}) {
-    told.hint = fmt::format(
+    return memlock_hint(memory.length);
+  }
+  if (what.code == errc::no_memory || what == error{errc::os, ENOSPC}) {
+    return fmt::format(
         "{} mappings are made of {}: use larger pages, or raise "
         "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit",
         maps_.size(), limits_.maps_max);
-  } else if (what.code == errc::invalid && !reaches(first, last)) {
-    told.hint = "its devices reach";
-    for (const iova_range& each : ranges_) {
-      told.hint += fmt::format(" {:#x}-{:#x}", each.first, each.last);
-    }
   }
-  return told;
+  if (what.code != errc::invalid || reaches(first, last)) {
+    return {};
+  }
+  std::string hint = fmt::format("our memory is at {:#x}-{:#x}, the device reaches", first, last);
+  for (const iova_range& each : ranges_) {
+    hint += fmt::format(" {:#x}-{:#x}", each.first, each.last);
+  }
+  return hint;
 }
 
 void kernel_domain::learn(std::vector<iova_range> ranges, domain_limits limits) noexcept {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "drivers/vfio/dma_maps.h"
+#include "drivers/vfio/counted_maps.h"
 #include "drivers/vfio/domain.h"
 #include "drivers/vfio/settled_tickets.h"
 #include "drivers/vfio/syscalls.h"
@@ -14,7 +14,8 @@
 namespace runnel::vfio {
 
 /// What the kernel's two kinds of translation have in common: which addresses are allowed, what is
-/// mapped, and what to say when that does not work. Maps are made in place, one system call each.
+/// mapped, and what to say when that does not work. Maps are made in place, one system call each; a
+/// region that several devices ask for is mapped once, until the last of them gives it up.
 ///
 /// @context one thread, the devices'; a map blocks while the kernel pins its pages
 class kernel_domain : public iommu_domain {
@@ -35,10 +36,7 @@ class kernel_domain : public iommu_domain {
   [[nodiscard]] domain_limits limits() const noexcept final { return limits_; }
   [[nodiscard]] result<ticket> set_dirty_tracking(bool on) noexcept override;
 
-  /// Why mapping this much more cannot work, before it is tried: the limit of locked memory.
-  [[nodiscard]] outcome<> check_room(std::uint64_t bytes) const;
-  /// An error of `map` with what to do about it.
-  [[nodiscard]] failure explain(error what, const region& memory) const;
+  [[nodiscard]] std::string map_hint(error what, const region& memory) const final;
 
  protected:
   kernel_domain(syscalls& system, std::string path) : system_{&system}, path_{std::move(path)} {}
@@ -56,14 +54,16 @@ class kernel_domain : public iommu_domain {
   [[nodiscard]] virtual result<> ask_map(const region& memory) noexcept = 0;
   [[nodiscard]] virtual result<> ask_unmap(const region& memory) noexcept = 0;
 
+  [[nodiscard]] result<> check(const region& memory) const noexcept;
   [[nodiscard]] bool reaches(std::uint64_t first, std::uint64_t last) const noexcept;
+  [[nodiscard]] bool may_lock(std::uint64_t bytes) const noexcept;
   [[nodiscard]] std::string memlock_hint(std::uint64_t bytes) const;
 
   syscalls* system_;
   std::string path_;
   std::vector<iova_range> ranges_{iova_range{}};
   domain_limits limits_;
-  dma_maps maps_;
+  counted_maps maps_;
   std::uint64_t mapped_bytes_ = 0;
   settled_tickets tickets_;
 };
