@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <initializer_list>
 #include <utility>
 
 #include "drivers/pci/bindable.h"
@@ -17,7 +18,7 @@ std::string group_node(const device& which) {
 }
 
 std::string cdev_node(const device& which) {
-  return which.vfio_name.empty() ? "" : "/dev/vfio/devices/" + which.vfio_name;
+  return "/dev/vfio/devices/" + which.vfio_name;
 }
 
 serving no_way(std::string why) {
@@ -48,20 +49,42 @@ std::string why_not_viable(const device& which) {
                      fmt::join(names, ", "), others.front().name);
 }
 
-/// Why there is no character device to open. Empty: there is.
-std::string why_no_cdev(const file_tree& files, const device& which) {
-  if (!files.exists(iommufd_node)) {
-    return "the kernel offers no /dev/iommu";
-  }
-  if (which.vfio_name.empty() || !files.exists(cdev_node(which))) {
-    return "the kernel offers no character device for it";
-  }
-  for (const std::string& node : {cdev_node(which), std::string{iommufd_node}}) {
+/// Why none of these can be opened. Empty: all can.
+std::string why_not_open(const file_tree& files, std::initializer_list<std::string> nodes) {
+  for (const std::string& node : nodes) {
+    if (!files.exists(node)) {
+      return "there is no " + node;
+    }
     if (!files.may_open(node)) {
-      return "this user may not open " + node;
+      return fmt::format("this user may not open {0}; `sudo chown $USER {0}`", node);
     }
   }
   return "";
+}
+
+/// Why a way cannot be gone with a device that is VFIO's. Empty: it can.
+std::string why_not(const file_tree& files, const device& which, way wanted) {
+  if ((wanted == way::noiommu) != which.no_iommu) {
+    return which.no_iommu ? "there is no IOMMU before it" : "it is behind an IOMMU";
+  }
+  const std::string iommufd{iommufd_node};
+  switch (wanted) {
+    case way::cdev:
+      return which.vfio_name.empty() ? "the kernel offers no character device for it"
+                                     : why_not_open(files, {iommufd, cdev_node(which)});
+    case way::compat:
+      return why_not_open(files, {iommufd, group_node(which)});
+    case way::group:
+    case way::noiommu:
+      return why_not_open(files, {group_node(which)});
+    case way::none:
+      break;
+  }
+  return "";
+}
+
+std::string node_of(const device& which, way how) {
+  return how == way::cdev ? cdev_node(which) : group_node(which);
 }
 
 }  // namespace
@@ -70,6 +93,8 @@ std::string_view to_string(way how) noexcept {
   switch (how) {
     case way::group:
       return "group";
+    case way::compat:
+      return "compat";
     case way::cdev:
       return "cdev";
     case way::noiommu:
@@ -80,32 +105,34 @@ std::string_view to_string(way how) noexcept {
   return "none";
 }
 
-serving find_way(const file_tree& files, const device& which) {
+serving find_way(const file_tree& files, const device& which, way wanted) {
   if (which.driver != vfio_driver) {
     return no_way(why_unbound(files, which));
   }
   if (std::string why = why_not_viable(which); !why.empty()) {
     return no_way(std::move(why));
   }
-  const std::string why_group = why_no_cdev(files, which);
-  if (why_group.empty() && !which.no_iommu) {
-    return {.how = way::cdev,
-            .node = cdev_node(which),
-            .why = "preferred where it is there, and /dev/iommu"};
+  if (std::string why = why_not(files, which, wanted); !why.empty()) {
+    return no_way(std::move(why));
   }
-  const std::string node = group_node(which);
-  if (!files.exists(node)) {
-    return no_way("there is no " + node + (why_group.empty() ? "" : ", and " + why_group));
+  return {.how = wanted, .node = node_of(which, wanted), .why = {}};
+}
+
+serving find_way(const file_tree& files, const device& which) {
+  serving best = find_way(files, which, way::cdev);
+  if (best.how != way::none) {
+    best.why = "preferred where it is there, and /dev/iommu";
+    return best;
   }
-  if (!files.may_open(node)) {
-    return no_way(fmt::format("this user may not open {0}; `sudo chown $USER {0}`", node));
+  serving other = find_way(files, which, which.no_iommu ? way::noiommu : way::group);
+  if (other.how == way::noiommu) {
+    other.why = "no IOMMU guards memory from it: only when asked for by name";
+  } else if (other.how == way::group) {
+    other.why = "not by its node: " + best.why;
+  } else if (best.why != other.why) {
+    other.why += ", and " + best.why;
   }
-  if (which.no_iommu) {
-    return {.how = way::noiommu,
-            .node = node,
-            .why = "no IOMMU guards memory from it: only when asked for by name"};
-  }
-  return {.how = way::group, .node = node, .why = why_group};
+  return other;
 }
 
 std::vector<std::string> vfio_nodes(const device& which) {

@@ -12,7 +12,8 @@ namespace runnel::pci {
 /// Ways of the kernel's VFIO to a device.
 enum class way : std::uint8_t {
   none,
-  group,    // /dev/vfio/N and a container
+  group,    // /dev/vfio/N and the container /dev/vfio/vfio
+  compat,   // /dev/vfio/N, and /dev/iommu as its container
   cdev,     // /dev/vfio/devices/vfioN and /dev/iommu
   noiommu,  // /dev/vfio/noiommu-N: nothing guards memory
 };
@@ -28,6 +29,9 @@ struct serving {
 /// The best way to a device that the machine offers this process; of two that are there, one that
 /// it may open. A device that has to be bound first has none.
 [[nodiscard]] serving find_way(const file_tree& files, const device& which);
+
+/// That way alone, or none and why not. @pre wanted != none
+[[nodiscard]] serving find_way(const file_tree& files, const device& which, way wanted);
 
 /// The nodes that a device may have, for whoever looks for those who have it open.
 [[nodiscard]] std::vector<std::string> vfio_nodes(const device& which);
