@@ -71,7 +71,8 @@ engine::engine(const engine_options& options, std::vector<numa_node> nodes, wind
     : clock_{options.clock != nullptr ? options.clock : &own_clock_},
       nodes_{std::move(nodes)},
       memory_{std::move(memory)},
-      elsewhere_{cores_without(options.cores, allowed)} {
+      elsewhere_{cores_without(options.cores, allowed)},
+      kernel_{cores_without(options.cores, allowed)} {
   if (options.huge_pages && memory_.kind() == page_kind::normal) {
     notes_.push_back(
         "memory for devices: normal pages, not enough huge ones are free (sysctl "
@@ -139,6 +140,7 @@ outcome<io::shared_device*> engine::open(const io::address& where, const open_op
   wanted.queue_depth = where.queue_depth.value_or(options.queue_depth);
   const io::open_context context{.memory = memory_,
                                  .clock = *clock_,
+                                 .kernel = kernel_,
                                  .queues = static_cast<std::uint32_t>(core_count()),
                                  .queue_depth = wanted.queue_depth,
                                  .read_only = options.read_only,

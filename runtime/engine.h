@@ -18,6 +18,7 @@
 #include "runtime/gate.h"
 #include "runtime/io/address.h"
 #include "runtime/io/device.h"
+#include "runtime/io/vfio_host.h"
 #include "runtime/mailbox.h"
 #include "runtime/offload.h"
 #include "runtime/on.h"
@@ -106,6 +107,7 @@ class engine {
 
   [[nodiscard]] window& memory() noexcept { return memory_; }
   [[nodiscard]] const clock_source& clock() const noexcept { return *clock_; }
+  [[nodiscard]] io::vfio_host& kernel() noexcept { return kernel_; }
   [[nodiscard]] std::size_t core_count() const noexcept { return cores_.size(); }
   /// The reactor of the `index`th core of the options. From here only its `post` may be called;
   /// tasks of other cores go there by `co_await on(engine.core(index), f)`.
@@ -185,6 +187,7 @@ class engine {
   std::vector<std::string> notes_;
   std::vector<std::unique_ptr<core_state>> cores_;
   offloader elsewhere_;  // gone before the cores: its threads may still be leaving one's inlet
+  io::vfio_host kernel_;
   std::vector<std::unique_ptr<buffer_pool>> pools_;
   std::vector<std::unique_ptr<io::shared_device>> devices_;
   std::vector<pinned_thread> threads_;

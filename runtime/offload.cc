@@ -6,8 +6,10 @@
 
 namespace runnel {
 
-offloader::offloader(std::span<const core_id> cores) : cores_{cores.begin(), cores.end()} {
+offloader::offloader(std::span<const core_id> cores, std::optional<std::size_t> threads_max)
+    : cores_{cores.begin(), cores.end()}, threads_max_{threads_max.value_or(cores.size())} {
   CHECK(!cores_.empty());
+  CHECK(threads_max_ > 0);
 }
 
 /// A call may be over for its task before its thread has left the reactor's inlet: threads end
@@ -25,7 +27,7 @@ void offloader::enqueue(function f, void* context) {
   {
     const std::scoped_lock lock{mutex_};
     calls_.push_back({f, context});
-    if (calls_.size() > free_ && threads_.size() < cores_.size()) {
+    if (calls_.size() > free_ && threads_.size() < threads_max_) {
       auto thread = pinned_thread::start(
           cores_, "offload", [](void* self) noexcept { static_cast<offloader*>(self)->serve(); },
           this);
@@ -38,10 +40,18 @@ void offloader::enqueue(function f, void* context) {
   changed_.notify_one();
 }
 
+bool offloader::wait_until_idle(nanoseconds limit) {
+  std::unique_lock lock{mutex_};
+  return idle_.wait_for(lock, limit, [this] { return calls_.empty() && free_ == threads_.size(); });
+}
+
 void offloader::serve() {
   std::unique_lock lock{mutex_};
   while (true) {
     ++free_;
+    if (calls_.empty()) {
+      idle_.notify_all();
+    }
     changed_.wait(lock, [this] { return closing_ || !calls_.empty(); });
     --free_;
     if (calls_.empty()) {

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "mempool/base/clock.h"
 #include "mempool/base/units.h"
 #include "runtime/on.h"
 #include "runtime/promise.h"
@@ -26,8 +27,9 @@ class offloader {
  public:
   using function = void (*)(void* context) noexcept;
 
-  /// @param cores  where its threads may run, at most one for each  @pre not empty
-  explicit offloader(std::span<const core_id> cores);
+  /// @param cores        where its threads may run  @pre not empty
+  /// @param threads_max  at once; by default one for each core, as for work that computes
+  explicit offloader(std::span<const core_id> cores, std::optional<std::size_t> threads_max = {});
   offloader(const offloader&) = delete;
   offloader& operator=(const offloader&) = delete;
   ~offloader();  // waits for all work
@@ -35,6 +37,9 @@ class offloader {
   /// Has `f(context)` called by one of the threads, oldest first. @context any thread; may
   /// allocate; the first call starts a thread and aborts when the system allows none
   void enqueue(function f, void* context);
+
+  /// Blocks until no work is left or `limit` has passed. @return whether none is
+  [[nodiscard]] bool wait_until_idle(nanoseconds limit);
 
  private:
   struct call {
@@ -45,8 +50,10 @@ class offloader {
   void serve();  // the life of a thread
 
   const std::vector<core_id> cores_;
+  const std::size_t threads_max_;
   std::mutex mutex_;  // of all below
   std::condition_variable changed_;
+  std::condition_variable idle_;
   std::deque<call> calls_;
   std::size_t free_ = 0;  // threads that wait for a call
   bool closing_ = false;

@@ -6,7 +6,6 @@
 #include <sched.h>
 #include <unistd.h>
 
-#include <array>
 #include <atomic>
 #include <memory>
 #include <semaphore>
@@ -88,13 +87,24 @@ TEST(Offload, WorkThatWaitsIsDoneBeforeTheThreadsEnd) {
 
 TEST(Offload, AnotherThreadStartsForWorkThatFindsNoneFree) {
   const core_id core{static_cast<unsigned>(sched_getcpu())};
-  const std::array where{core, core};
   std::binary_semaphore go{0};
-  offloader threads{where};
+  offloader threads{{&core, 1}, 2};
   threads.enqueue([](void* sign) noexcept { static_cast<std::binary_semaphore*>(sign)->acquire(); },
                   &go);
   threads.enqueue([](void* sign) noexcept { static_cast<std::binary_semaphore*>(sign)->release(); },
                   &go);  // for ever, if it had to wait for the first
+}
+
+TEST(Offload, ItIsIdleWhenAllWorkHasEnded) {
+  const core_id core{static_cast<unsigned>(sched_getcpu())};
+  std::binary_semaphore go{0};
+  offloader threads{{&core, 1}};
+  EXPECT_TRUE(threads.wait_until_idle(nanoseconds{0}));
+  threads.enqueue([](void* sign) noexcept { static_cast<std::binary_semaphore*>(sign)->acquire(); },
+                  &go);
+  EXPECT_FALSE(threads.wait_until_idle(nanoseconds{0}));
+  go.release();
+  EXPECT_TRUE(threads.wait_until_idle(std::chrono::seconds{10}));
 }
 
 }  // namespace

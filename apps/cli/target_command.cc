@@ -87,6 +87,7 @@ class target_command final : public command {
       return report_failure(started.error());
     }
     tell_notes((*host)->notes());
+    tell_notes((*server)->notes());
     fmt::print("ready {} namespaces={}\n", fmt::join(listeners_, " "), namespaces_.size());
     std::fflush(stdout);
     signals.wait();

@@ -11,8 +11,10 @@
 
 #include "drivers/nvme/controller.h"
 #include "mempool/window.h"
+#include "runtime/cores.h"
 #include "runtime/io/address.h"
 #include "runtime/io/open.h"
+#include "runtime/io/vfio_host.h"
 
 namespace runnel::identify {
 namespace {
@@ -111,10 +113,19 @@ outcome<findings> ask(const std::string& address) {
   if (!memory) {
     return std::unexpected{memory.error()};
   }
+  const auto cores = allowed_cores();
+  if (!cores) {
+    return std::unexpected{cores.error()};
+  }
   const tsc_clock clock;
-  const io::open_context context{
-      .memory = *memory, .clock = clock, .queues = 1, .queue_depth = 8, .read_only = true};
-  if (where->kind == io::scheme::vfio_user) {
+  io::vfio_host kernel{*cores};
+  const io::open_context context{.memory = *memory,
+                                 .clock = clock,
+                                 .kernel = kernel,
+                                 .queues = 1,
+                                 .queue_depth = 8,
+                                 .read_only = true};
+  if (where->kind == io::scheme::vfio_user || where->kind == io::scheme::pci) {
     return ask_nvme(*where, context);
   }
   const auto opened = io::open_block(*where, context);

@@ -39,21 +39,23 @@ outcome<> check_where(const target_options& options) {
 }
 
 outcome<std::vector<served_device>> open_devices(engine& host, const target_options& options) {
+  auto opened = io::open_blocks(
+      options.namespaces,
+      {.memory = host.memory(),
+       .clock = host.clock(),
+       .kernel = host.kernel(),
+       .queues = static_cast<std::uint32_t>(options.listeners.size() * host.core_count()),
+       .queue_depth = options.queue_depth,
+       .interrupts = host.core(0).polling() == poll_mode::adaptive});
+  if (!opened) {
+    return std::unexpected{std::move(opened.error())};
+  }
   std::vector<served_device> devices;
-  for (const io::address& where : options.namespaces) {
-    auto device = io::open_block(
-        where, {.memory = host.memory(),
-                .clock = host.clock(),
-                .queues = static_cast<std::uint32_t>(options.listeners.size() * host.core_count()),
-                .queue_depth = options.queue_depth,
-                .interrupts = host.core(0).polling() == poll_mode::adaptive});
-    if (!device) {
-      return std::unexpected{std::move(device.error())};
-    }
-    const std::uint32_t depth_max = (*device)->info().queue_depth_max;
-    devices.push_back(
-        {.device = std::move(*device),
-         .queue_depth = where.queue_depth.value_or(std::min(options.queue_depth, depth_max))});
+  for (std::size_t i = 0; i < opened->size(); ++i) {
+    const std::uint32_t depth_max = (*opened)[i]->info().queue_depth_max;
+    devices.push_back({.device = std::move((*opened)[i]),
+                       .queue_depth = options.namespaces[i].queue_depth.value_or(
+                           std::min(options.queue_depth, depth_max))});
   }
   return devices;
 }
@@ -99,6 +101,17 @@ outcome<std::unique_ptr<target>> target::create(engine& host, const target_optio
     return std::unexpected{std::move(opened.error())};
   }
   return made;
+}
+
+std::vector<std::string> target::notes() const {
+  std::vector<std::string> said;
+  for (const served_device& each : devices_) {
+    const block_info& info = each.device->info();
+    if (!info.note.empty()) {
+      said.push_back(info.address + ": " + info.note);
+    }
+  }
+  return said;
 }
 
 target::~target() {

@@ -63,6 +63,8 @@ class target {
   [[nodiscard]] outcome<> stop();
 
   [[nodiscard]] const subsystem& system() const noexcept { return system_; }
+  /// What its devices wished for, could not have and replaced, one sentence each.
+  [[nodiscard]] std::vector<std::string> notes() const;
   /// Over all clients. @pre stopped, or never started
   [[nodiscard]] io_counters counters() const noexcept;
   /// Of one core of the engine. @pre as above

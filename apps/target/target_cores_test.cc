@@ -52,8 +52,11 @@ class TargetOnTwoCores : public testing::Test {
 
   io::device_pointer open_disk() const {
     const auto where = io::parse_address("vfio-user:" + (directory / "a.sock").string());
-    auto disk = io::open_block(
-        *where, {.memory = host->memory(), .clock = host->clock(), .queues = 2, .queue_depth = 8});
+    auto disk = io::open_block(*where, {.memory = host->memory(),
+                                        .clock = host->clock(),
+                                        .kernel = host->kernel(),
+                                        .queues = 2,
+                                        .queue_depth = 8});
     EXPECT_TRUE(disk.has_value()) << disk.error().message();
     return std::move(*disk);
   }

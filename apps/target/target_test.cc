@@ -73,8 +73,9 @@ class Target : public testing::Test {
     return borrowed;
   }
   io::device_pointer open_disk(const char* name) const {
-    auto disk = io::open_block(*io::parse_address("vfio-user:" + path(name)),
-                               {.memory = host->memory(), .clock = host->clock()});
+    auto disk = io::open_block(
+        *io::parse_address("vfio-user:" + path(name)),
+        {.memory = host->memory(), .clock = host->clock(), .kernel = host->kernel()});
     EXPECT_TRUE(disk.has_value());
     return std::move(*disk);
   }

@@ -1,10 +1,13 @@
 #include "runtime/io/address.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <limits>
+#include <span>
 #include <utility>
 
+#include "drivers/pci/address.h"
 #include "mempool/base/checked.h"
 #include "mempool/base/units.h"
 
@@ -17,32 +20,64 @@ constexpr std::string_view schemes_hint =
     "addresses are vfio-user:PATH, file:PATH, ram:SIZE, null:[SIZE] or pci:DDDD:BB:DD.F";
 constexpr std::uint64_t null_bytes = 1024 * gib;  // takes no memory, so it may well be large
 
-/// One option and where its value goes.
+/// One option, and what becomes of its value: why it is none, or nothing.
 struct option {
   std::string_view name;
-  std::optional<std::uint32_t> address::* value;
-  bool is_size;  // takes k, m, g
-  std::uint32_t maximum;
+  std::optional<std::string> (*read)(std::string_view value, address& into);
 };
 
-constexpr option namespace_option{"ns", &address::namespace_id, false, 0xffff'fffe};
-constexpr option depth_option{"queue_depth", &address::queue_depth, false, 65536};
-constexpr option block_option{"block_size", &address::block_bytes, true, 65536};
+std::optional<std::uint64_t> read_number(std::string_view text, bool with_suffix) noexcept;
+
+template <std::optional<std::uint32_t> address::* Value, std::uint32_t Maximum, bool WithSuffix>
+std::optional<std::string> read_uint(std::string_view text, address& into) {
+  if ((into.*Value).has_value()) {
+    return "is given twice";
+  }
+  const auto number = read_number(text, WithSuffix);
+  if (!number || *number == 0 || *number > Maximum) {
+    return "is a number from 1 to " + std::to_string(Maximum);
+  }
+  into.*Value = static_cast<std::uint32_t>(*number);
+  return std::nullopt;
+}
+
+std::optional<std::string> read_way(std::string_view text, address& into) {
+  if (into.via) {
+    return "is given twice";
+  }
+  for (const pci::way each :
+       {pci::way::cdev, pci::way::group, pci::way::compat, pci::way::noiommu}) {
+    if (text == pci::to_string(each)) {
+      into.via = each;
+      return std::nullopt;
+    }
+  }
+  return "is cdev, group, compat or noiommu";
+}
+
+constexpr option namespace_option{"ns", read_uint<&address::namespace_id, 0xffff'fffe, false>};
+constexpr option depth_option{"queue_depth", read_uint<&address::queue_depth, 65536, false>};
+constexpr option block_option{"block_size", read_uint<&address::block_bytes, 65536, true>};
+constexpr option way_option{"via", read_way};
 
 struct scheme_rule {
   std::string_view name;
   scheme kind;
   bool takes_size;
   std::uint64_t default_bytes;  // 0: something must be named
-  std::array<const option*, 2> options;
+  std::span<const option> options;
 };
 
+constexpr std::array nvme_options{namespace_option, depth_option};
+constexpr std::array pci_options{namespace_option, depth_option, way_option};
+constexpr std::array soft_options{block_option, depth_option};
+
 constexpr std::array<scheme_rule, 5> scheme_rules{{
-    {"vfio-user", scheme::vfio_user, false, 0, {&namespace_option, &depth_option}},
-    {"file", scheme::file, false, 0, {&block_option, &depth_option}},
-    {"ram", scheme::ram, true, 0, {&block_option, &depth_option}},
-    {"null", scheme::null, true, null_bytes, {&block_option, &depth_option}},
-    {"pci", scheme::pci, false, 0, {&namespace_option, &depth_option}},
+    {"vfio-user", scheme::vfio_user, false, 0, nvme_options},
+    {"file", scheme::file, false, 0, soft_options},
+    {"ram", scheme::ram, true, 0, soft_options},
+    {"null", scheme::null, true, null_bytes, soft_options},
+    {"pci", scheme::pci, false, 0, pci_options},
 }};
 
 std::unexpected<failure> refuse(std::string_view text, std::string hint) {
@@ -60,23 +95,21 @@ const scheme_rule* find_rule(std::string_view name) noexcept {
 }
 
 const option* find_option(const scheme_rule& rule, std::string_view name) noexcept {
-  for (const option* each : rule.options) {
-    if (each->name == name) {
-      return each;
-    }
-  }
-  return nullptr;
+  const auto found = std::ranges::find(rule.options, name, &option::name);
+  return found == rule.options.end() ? nullptr : &*found;
 }
 
 std::string option_hint(const scheme_rule& rule) {
   std::string hint = "options of ";
   hint += rule.name;
-  hint += " are ";
-  hint += rule.options[0]->name;
-  hint += "=N and ";
-  hint += rule.options[1]->name;
-  hint += "=N, joined by &";
-  return hint;
+  std::string_view before = " are ";
+  for (const option& each : rule.options) {
+    hint += before;
+    hint += each.name;
+    hint += "=";
+    before = ", ";
+  }
+  return hint + ", joined by &";
 }
 
 unsigned suffix_shift(char suffix) noexcept {
@@ -121,16 +154,11 @@ std::optional<std::string> read_option(std::string_view text, const scheme_rule&
   if (known == nullptr || equals == std::string_view::npos) {
     return option_hint(rule);
   }
-  const std::string name{known->name};
-  if ((into.*known->value).has_value()) {
-    return name + " is given twice";
+  auto problem = known->read(text.substr(equals + 1), into);
+  if (problem) {
+    problem->insert(0, std::string{known->name} + " ");
   }
-  const auto number = read_number(text.substr(equals + 1), known->is_size);
-  if (!number || *number == 0 || *number > known->maximum) {
-    return name + " is a number from 1 to " + std::to_string(known->maximum);
-  }
-  into.*known->value = static_cast<std::uint32_t>(*number);
-  return std::nullopt;
+  return problem;
 }
 
 std::optional<std::string> read_query(std::string_view query, const scheme_rule& rule,
@@ -162,6 +190,9 @@ outcome<address> parse_address(std::string_view text) {
   parsed.target = rest.substr(0, mark);
   if (parsed.target.empty() && rule->default_bytes == 0) {
     return refuse(text, std::string{schemes_hint});
+  }
+  if (parsed.kind == scheme::pci && !pci::parse_address(parsed.target)) {
+    return refuse(text, "a PCI address is DDDD:BB:DD.F or BB:DD.F: pci:0000:01:00.0");
   }
   if (rule->takes_size) {
     const auto bytes = parsed.target.empty() ? std::optional{rule->default_bytes}

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "drivers/pci/serving.h"
 #include "mempool/base/error.h"
 
 // Devices have addresses that every tool takes: `scheme:target?option=value&...`.
@@ -22,6 +23,7 @@ struct address {
   std::optional<std::uint32_t> namespace_id;  // ns=
   std::optional<std::uint32_t> queue_depth;   // queue_depth=
   std::optional<std::uint32_t> block_bytes;   // block_size=
+  std::optional<pci::way> via;                // via=; none given: the best there is
 };
 
 /// The query begins at the last '?', so a path may contain others.

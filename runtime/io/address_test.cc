@@ -47,6 +47,10 @@ TEST(Address, QueryFillsTheOptionsOfItsScheme) {
   const auto ram = parse_address("ram:1g?block_size=4k");
   ASSERT_TRUE(ram);
   EXPECT_EQ(ram->block_bytes, 4096U);
+  const auto pci = parse_address("pci:0000:01:00.0?ns=1&via=group");
+  ASSERT_TRUE(pci);
+  EXPECT_EQ(pci->target, "0000:01:00.0");
+  EXPECT_EQ(pci->via, pci::way::group);
 }
 
 TEST(Address, MistypedOnesAreUsageErrorsThatNameTheTextAndARemedy) {
@@ -54,7 +58,7 @@ TEST(Address, MistypedOnesAreUsageErrorsThatNameTheTextAndARemedy) {
     std::string_view text;
     std::string_view remedy;
   };
-  for (const row& each : std::array<row, 17>{{
+  for (const row& each : std::array<row, 20>{{
            {"", "vfio-user:PATH"},
            {"disk.img", "file:PATH"},
            {"nvme:/dev/nvme0", "ram:SIZE"},
@@ -67,11 +71,14 @@ TEST(Address, MistypedOnesAreUsageErrorsThatNameTheTextAndARemedy) {
            {"ram:-1", "ram:256m"},
            {"ram:16777216t", "ram:256m"},  // 2^64 bytes
            {"null:1kk", "null:256m"},
-           {"ram:1m?ns=1", "block_size=N"},
-           {"ram:1m?block_size", "block_size=N"},
+           {"ram:1m?ns=1", "options of ram are block_size=, queue_depth=,"},
+           {"ram:1m?block_size", "block_size="},
            {"vfio-user:/a?ns=0", "ns is a number from 1"},
            {"vfio-user:/a?ns=1&ns=2", "twice"},
            {"vfio-user:/a?queue_depth=65537", "1 to 65536"},
+           {"pci:nvme0", "pci:0000:01:00.0"},
+           {"pci:01:00.0?via=none", "via is cdev, group, compat or noiommu"},
+           {"pci:01:00.0?via=cdev&via=cdev", "via is given twice"},
        }}) {
     const auto parsed = parse_address(each.text);
     ASSERT_FALSE(parsed) << each.text;

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "drivers/block.h"
 #include "drivers/nvme/controller.h"
@@ -9,12 +11,14 @@
 #include "mempool/base/error.h"
 #include "mempool/window.h"
 #include "runtime/io/address.h"
+#include "runtime/io/vfio_host.h"
 
 namespace runnel::io {
 
 struct open_context {
   window& memory;             // where drivers take queue memory; becomes reachable by the device
   const clock_source& clock;  // for deadlines; outlives the device
+  vfio_host& kernel;          // for devices of this machine; outlives them
   std::uint32_t queues = 1;   // how many will be made
   std::uint32_t queue_depth = 128;  // unless the address says otherwise
   bool read_only = false;           // for files one may not write
@@ -51,6 +55,10 @@ using controller_pointer = std::unique_ptr<nvme::controller, device_closer>;
 ///        this build cannot open
 /// @context control thread; blocks until the device is ready or its bring-up deadline has passed
 [[nodiscard]] outcome<device_pointer> open_block(const address& where, const open_context& context);
+
+/// The same for several at once, which takes as long as the slowest. All of them, or none.
+[[nodiscard]] outcome<std::vector<device_pointer>> open_blocks(std::span<const address> where,
+                                                               const open_context& context);
 
 /// The same for what is an NVMe controller, to see what it says of itself.
 /// @error as above; unsupported: the address names something else
