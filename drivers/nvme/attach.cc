@@ -108,7 +108,7 @@ result<> map_doorbells(controller_data& data) noexcept {
 }
 
 constexpr std::array attach_table{
-    step{"connect", step_limit::answer, start_nothing, until_connected},
+    step{"connect", step_limit::transport, start_nothing, until_connected},
     step{"map memory", step_limit::answer, map_window, until_window_mapped},
     step{"read capabilities", step_limit::answer, start_read<reg::cap, 8>,
          after_access<learn_capabilities>},

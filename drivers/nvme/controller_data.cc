@@ -109,6 +109,8 @@ nanoseconds limit_of(const step& which, const controller_data& data) noexcept {
   switch (which.limit) {
     case step_limit::answer:
       break;
+    case step_limit::transport:
+      return device_limit_max;
     case step_limit::admin:
       return data.options.admin_limit;
     case step_limit::question:

@@ -13,11 +13,12 @@ namespace runnel::nvme {
 
 /// Who says how long a step may take.
 enum class step_limit : std::uint8_t {
-  answer,    // options.answer_limit
-  admin,     // options.admin_limit
-  question,  // question.limit
-  ready,     // the device: CAP.TO or CRTO, up to device_limit_max
-  shutdown,  // the device: RTD3E, up to device_limit_max
+  answer,     // options.answer_limit
+  transport,  // the transport, which ends by itself; device_limit_max all the same
+  admin,      // options.admin_limit
+  question,   // question.limit
+  ready,      // the device: CAP.TO or CRTO, up to device_limit_max
+  shutdown,   // the device: RTD3E, up to device_limit_max
 };
 
 struct step {

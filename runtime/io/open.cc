@@ -30,7 +30,8 @@ void wait_for(std::span<pollfd> any, instant now, instant until) noexcept {
   ppoll(any.data(), any.size(), &timeout, nullptr);  // ending early, why ever, is harmless
 }
 
-/// Advances controllers until the state of each is another than `leaving` or `limit` has come.
+/// Advances controllers until the state of each is another than `leaving`, one has failed or
+/// `limit` has come.
 void drive(std::span<nvme::controller* const> devices, const clock_source& clock,
            nvme::controller_state leaving, instant limit) {
   std::vector<pollfd> waits;
@@ -43,8 +44,10 @@ void drive(std::span<nvme::controller* const> devices, const clock_source& clock
         waits.push_back({.fd = each->event_fd(), .events = POLLIN, .revents = 0});
       }
     }
-    const auto left = [leaving](const auto* each) { return each->state() != leaving; };
-    if (std::ranges::all_of(devices, left)) {
+    const auto is = [devices](nvme::controller_state state) {
+      return std::ranges::count(devices, state, &nvme::controller::state);
+    };
+    if (is(leaving) == 0 || is(nvme::controller_state::failed) != 0) {
       return;
     }
     wait_for(waits, now, next);
@@ -99,7 +102,7 @@ controller_pointer make_controller(const address& where, const open_context& con
 
 outcome<controller_pointer> begin_controller(const address& where, const open_context& context) {
   if (where.kind == scheme::pci) {
-    auto by = context.kernel.open(where);
+    auto by = context.kernel.open(where, context.memory);
     if (!by) {
       return std::unexpected{std::move(by.error())};
     }
@@ -120,12 +123,9 @@ outcome<controller_pointer> begin_controller(const address& where, const open_co
 outcome<> finish_controllers(std::span<nvme::controller* const> devices,
                              const clock_source& clock) {
   drive(devices, clock, nvme::controller_state::connecting, never);
-  for (const nvme::controller* each : devices) {
-    if (each->state() != nvme::controller_state::ready) {
-      return std::unexpected{each->reason()};
-    }
-  }
-  return {};
+  const auto failed =
+      std::ranges::find(devices, nvme::controller_state::failed, &nvme::controller::state);
+  return failed == devices.end() ? outcome<>{} : std::unexpected{(*failed)->reason()};
 }
 
 outcome<device_pointer> open_soft(const address& where, const open_context& context) {
