@@ -109,6 +109,14 @@ window::~window() {
   }
 }
 
+bool window::place_at(iova first) noexcept {
+  if (memory_.first_iova() != first && free_bytes() != memory_.length) {
+    return false;
+  }
+  memory_.iova_offset = raw(first) - reinterpret_cast<std::uintptr_t>(memory_.address);
+  return true;
+}
+
 result<std::span<std::byte>> window::allocate(std::size_t bytes, std::size_t alignment,
                                               std::optional<numa_node> near) {
   CHECK(bytes > 0);

@@ -42,6 +42,10 @@ class window {
   /// Whether the kernel was willing to take the shares from their nodes.
   [[nodiscard]] bool placed() const noexcept { return pages_.placed; }
 
+  /// Has devices see it from that bus address on, for those that no IOMMU translates for.
+  /// @return false: it is seen elsewhere, and some of it is in use
+  [[nodiscard]] bool place_at(iova first) noexcept;
+
   /// A zeroed piece. @param alignment power of two, up to the page size of the window
   /// @param near  from the share of this node if there is room, else from any
   /// @error no_memory

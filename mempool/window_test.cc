@@ -45,6 +45,20 @@ TEST(Window, LiesLowWhereTheAddressesAreFree) {
   EXPECT_LT(raw(memory.memory().first_iova()), std::uint64_t{1} << 39U);
 }
 
+TEST(Window, DevicesSeeItElsewhereWhileNobodyUsesIt) {
+  window memory = make_window();
+  std::byte* const address = memory.memory().address;
+  EXPECT_TRUE(memory.place_at(iova{0x1234'0000}));
+  EXPECT_EQ(memory.memory().to_iova(address + 5), iova{0x1234'0005});
+  const auto piece = memory.allocate(64, 64);
+  ASSERT_TRUE(piece.has_value());
+  EXPECT_FALSE(memory.place_at(iova{0x5678'0000}));
+  EXPECT_TRUE(memory.place_at(iova{0x1234'0000})) << "where it is";
+  EXPECT_EQ(memory.memory().first_iova(), iova{0x1234'0000});
+  memory.quarantine(*piece);
+  EXPECT_FALSE(memory.place_at(iova{0x5678'0000})) << "a device may still reach it";
+}
+
 TEST(Window, SeveralWindowsLiveSideBySide) {
   const window first = make_window();
   const window second = make_window();

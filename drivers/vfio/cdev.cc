@@ -11,14 +11,16 @@
 namespace runnel::vfio {
 namespace {
 
-[[nodiscard]] std::string bind_hint(error what) {
-  switch (what.detail) {
+[[nodiscard]] std::string bind_hint(error what, bool has_token) {
+  switch (what.code == errc::os ? static_cast<int>(what.detail) : 0) {
     case EBUSY:
       return "it is open already, by this node or by its group";
     case EACCES:
-      return "it is a virtual function: give the token that its physical function has";
+      return "it is a virtual function, and its physical function has another token";
+    case EPERM:
+      return iommu_hint(what);
     case EINVAL:
-      return "this kernel takes no token by a node: use its group";
+      return has_token ? "this kernel takes no token by a node: use its group" : "";
     default:
       return {};
   }
@@ -43,7 +45,7 @@ class cdev_opening final : public device_opening {
         .token_uuid_ptr = token ? reinterpret_cast<std::uintptr_t>(token->data()) : 0};
     if (const auto bound = ioctl_on(*system_, node_.get(), uapi::ioctls::device_bind_iommufd, bind);
         !bound) {
-      return fail(bound.error(), "open", object, bind_hint(bound.error()));
+      return fail(bound.error(), "open", object, bind_hint(bound.error(), token.has_value()));
     }
     uapi::device_attach_iommufd_pt attach{
         .argsz = uapi::attach_iommufd_pt_bytes_min, .flags = 0, .pt_id = ioas_, .pasid = 0};
@@ -52,10 +54,8 @@ class cdev_opening final : public device_opening {
         !attached) {
       const bool in_the_way = attached.error() == error{errc::os, EADDRINUSE};
       return fail(attached.error(), "translate for", object,
-                  in_the_way
-                      ? "something is mapped where it cannot reach: open devices before mapping"
-                      : "is there an IOMMU, and on? see `intel_iommu=on` of the kernel's command "
-                        "line");
+                  in_the_way ? "it reaches less than what others have mapped already: name it first"
+                             : iommu_hint(attached.error()));
     }
     iommufd_.reset();
     return std::move(node_);
@@ -73,6 +73,7 @@ class cdev_opening final : public device_opening {
 cdev_opener::cdev_opener(syscalls& system, ioas_domain& domain, cdev_device device)
     : system_{&system},
       domain_{&domain},
+      share_{domain},
       device_{std::move(device)},
       object_{"pci:" + device_.address} {}
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "drivers/vfio/device_opener.h"
+#include "drivers/vfio/domain_share.h"
 #include "drivers/vfio/ioas_domain.h"
 
 namespace runnel::vfio {
@@ -26,11 +27,13 @@ class cdev_opener final : public device_opener {
 
   [[nodiscard]] const std::string& object() const noexcept override { return object_; }
   [[nodiscard]] outcome<std::unique_ptr<device_opening>> prepare() override;
+  [[nodiscard]] iommu_domain& domain() noexcept override { return share_; }
   [[nodiscard]] outcome<> opened() override { return domain_->refresh(); }
 
  private:
   syscalls* system_;
   ioas_domain* domain_;
+  domain_share share_;
   cdev_device device_;
   std::string object_;
 };

@@ -58,7 +58,7 @@ TEST(Cdev, EveryObstacleIsNamedWithItsRemedy) {
         obstacle{"a token is missing",
                  {.functions = {{.token = "a VF's"}}},
                  nothing,
-                 {"pci:0000:01:00.0", "give the token"}},
+                 {"pci:0000:01:00.0", "another token"}},
         obstacle{"a token by a node, before 6.17",
                  {.functions = {{.token = "a VF's"}}},
                  [](cdev_rig& on) { on.token.emplace(); },
@@ -116,7 +116,7 @@ TEST(IoasDomain, WhatIsMappedKeepsOutADeviceThatCannotReachIt) {
   ASSERT_EQ(finish(*on.domain, on.domain->map(memory.piece(0, 1, 1ULL << 40U))), good);
   const auto narrow = on.open(1);
   ASSERT_EQ(narrow->state(), transport_state::gone);
-  EXPECT_NE(narrow->reason().message().find("open devices before mapping"), std::string::npos);
+  EXPECT_NE(narrow->reason().message().find("name it first"), std::string::npos);
   EXPECT_EQ(finish(*on.domain, on.domain->unmap(memory.piece(0, 1, 1ULL << 40U))), good);
   const auto again = on.open(1);
   EXPECT_EQ(again->state(), transport_state::ready);

@@ -25,21 +25,17 @@ std::size_t counted_maps::add(const region& memory) {
   return 1;
 }
 
-std::optional<std::size_t> counted_maps::remove(const region& memory) noexcept {
+std::optional<std::size_t> counted_maps::give_up(const region& memory) noexcept {
   const auto same = find(memory);
   if (same == maps_.end()) {
     return std::nullopt;
   }
-  const std::size_t left = --same->second.users;
-  if (left == 0) {
-    maps_.erase(same);
-  }
-  return left;
+  return --same->second.users;
 }
 
 bool counted_maps::holds(const region& memory) const noexcept {
   const auto at = maps_.find(raw(memory.first_iova()));
-  return at != maps_.end() && is_same(at->second.memory, memory);
+  return at != maps_.end() && at->second.users > 0 && is_same(at->second.memory, memory);
 }
 
 counted_maps::table::iterator counted_maps::find(const region& memory) noexcept {

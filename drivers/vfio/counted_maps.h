@@ -15,8 +15,11 @@ class counted_maps {
  public:
   /// @return how often it is asked for now; 0: refused, since part of it is in another region
   [[nodiscard]] std::size_t add(const region& memory);
+  /// One asks for it no more. What nobody asks for stays in the way of others until it is erased.
   /// @return how often it is still asked for; empty: no such region is here
-  [[nodiscard]] std::optional<std::size_t> remove(const region& memory) noexcept;
+  [[nodiscard]] std::optional<std::size_t> give_up(const region& memory) noexcept;
+  void erase(const region& memory) noexcept { maps_.erase(raw(memory.first_iova())); }
+  /// Whether somebody asks for it.
   [[nodiscard]] bool holds(const region& memory) const noexcept;
   void clear() noexcept { maps_.clear(); }
   [[nodiscard]] std::size_t size() const noexcept { return maps_.size(); }

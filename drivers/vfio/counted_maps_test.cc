@@ -32,10 +32,21 @@ TEST_F(CountedMaps, TheLastToGiveARegionUpIsTold) {
   EXPECT_EQ(maps.add(shared), 1U);
   EXPECT_EQ(maps.add(shared), 2U);
   EXPECT_EQ(maps.size(), 1U);
-  EXPECT_EQ(maps.remove(shared), 1U);
-  EXPECT_EQ(maps.remove(shared), 0U);
-  EXPECT_EQ(maps.remove(shared), std::nullopt);
+  EXPECT_EQ(maps.give_up(shared), 1U);
+  EXPECT_EQ(maps.give_up(shared), 0U);
+  EXPECT_EQ(maps.give_up(shared), std::nullopt);
+}
+
+TEST_F(CountedMaps, WhatNobodyAsksForIsInTheWayUntilItIsErased) {
+  const region piece = make(0, 2, 0x10000);
+  ASSERT_EQ(maps.add(piece), 1U);
+  ASSERT_EQ(maps.give_up(piece), 0U);
+  EXPECT_FALSE(maps.holds(piece));
+  EXPECT_EQ(maps.add(piece), 0U) << "a device may still reach what was there";
+  EXPECT_EQ(maps.size(), 1U);
+  maps.erase(piece);
   EXPECT_EQ(maps.size(), 0U);
+  EXPECT_EQ(maps.add(piece), 1U);
 }
 
 TEST_F(CountedMaps, OthersInTheWayAreRefusedOnBothSides) {
@@ -54,8 +65,8 @@ TEST_F(CountedMaps, OnlyTheSameRegionIsTheSame) {
   region narrower = whole;
   narrower.permissions = access::read;
   EXPECT_EQ(maps.add(narrower), 0U);
-  EXPECT_EQ(maps.remove(narrower), std::nullopt);
-  EXPECT_EQ(maps.remove(make(0, 1, 0x10000)), std::nullopt);
+  EXPECT_EQ(maps.give_up(narrower), std::nullopt);
+  EXPECT_EQ(maps.give_up(make(0, 1, 0x10000)), std::nullopt);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "drivers/vfio/domain.h"
 #include "drivers/vfio/syscalls.h"
 #include "mempool/base/error.h"
 
@@ -35,6 +36,8 @@ class device_opener {
   [[nodiscard]] virtual const std::string& object() const noexcept = 0;
   /// What must come first and does not block. Once.
   [[nodiscard]] virtual outcome<std::unique_ptr<device_opening>> prepare() = 0;
+  /// Where it maps memory for itself. Goes with this.
+  [[nodiscard]] virtual iommu_domain& domain() noexcept = 0;
   /// The device is open: what it cannot reach is left out of the domain from now on.
   [[nodiscard]] virtual outcome<> opened() = 0;
 };

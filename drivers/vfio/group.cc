@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "drivers/vfio/open_hint.h"
 #include "drivers/vfio/uapi/type1.h"
 #include "mempool/base/check.h"
 
@@ -10,13 +11,17 @@ namespace runnel::vfio {
 namespace {
 
 [[nodiscard]] std::string hint_of(error what) {
-  switch (what.detail) {
+  switch (what.code == errc::os ? static_cast<int>(what.detail) : 0) {
     case ENODEV:
       return "it is not bound to vfio-pci: run `runnel bind`";
     case EACCES:
-      return "it is a virtual function: give the token that its physical function has";
+      return "it is a virtual function, and its physical function has another token";
     case EBUSY:
       return "another process has it open";
+    case EADDRINUSE:  // these two where an iommufd is the container
+      return "it reaches less than what others have mapped already: name it first";
+    case EPERM:
+      return iommu_hint(what);
     default:
       return {};
   }
@@ -49,13 +54,15 @@ class group_opening final : public device_opening {
 
 }  // namespace
 
-group_opener::group_opener(syscalls& system, type1_domain& domain, group_device device)
+group_opener::group_opener(syscalls& system, container_domain& domain, group_device device)
     : system_{&system},
       domain_{&domain},
+      share_{domain},
       device_{std::move(device)},
       object_{"pci:" + device_.address} {}
 
 group_opener::~group_opener() {
+  share_.reset();
   if (joined_) {
     domain_->leave(device_.group);
   }
@@ -63,7 +70,7 @@ group_opener::~group_opener() {
 
 outcome<std::unique_ptr<device_opening>> group_opener::prepare() {
   CHECK(!joined_);
-  const auto group = domain_->join(device_.group, device_.address, device_.members);
+  const auto group = domain_->join(device_.group, device_.address);
   if (!group) {
     return std::unexpected{group.error()};
   }

@@ -1,35 +1,37 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
-#include <vector>
 
+#include "drivers/vfio/container_domain.h"
 #include "drivers/vfio/device_opener.h"
-#include "drivers/vfio/type1_domain.h"
+#include "drivers/vfio/domain_share.h"
 
 namespace runnel::vfio {
 
 /// A device by its group.
 struct group_device {
-  std::string address;                     // "0000:01:00.0"
-  int group = 0;                           // its number
-  std::vector<group_member> members = {};  // of the group, itself too
-  std::string token = {};                  // a UUID, where it is a VF that wants one
+  std::string address;     // "0000:01:00.0"
+  int group = 0;           // its number
+  std::string token = {};  // a UUID, where it is a VF that wants one
 };
 
 /// Opens a device by its group, in the container of a domain. Every kernel offers that.
 class group_opener final : public device_opener {
  public:
-  group_opener(syscalls& system, type1_domain& domain, group_device device);
+  group_opener(syscalls& system, container_domain& domain, group_device device);
   ~group_opener() override;
 
   [[nodiscard]] const std::string& object() const noexcept override { return object_; }
   [[nodiscard]] outcome<std::unique_ptr<device_opening>> prepare() override;
+  [[nodiscard]] iommu_domain& domain() noexcept override { return *share_; }
   [[nodiscard]] outcome<> opened() override { return domain_->refresh(); }
 
  private:
   syscalls* system_;
-  type1_domain* domain_;
+  container_domain* domain_;
+  std::optional<domain_share> share_;  // until just before it leaves
   group_device device_;
   std::string object_;
   bool joined_ = false;

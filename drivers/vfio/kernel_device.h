@@ -39,6 +39,8 @@ class kernel_device final : public device_transport {
   ~kernel_device() override;  // unmaps what `map_region` returned
 
   instant advance(instant now) noexcept override;
+  /// Where its memory is mapped. Goes with it.
+  [[nodiscard]] iommu_domain& domain() noexcept { return opener_->domain(); }
   [[nodiscard]] int event_fd() const noexcept override { return elsewhere_->event_fd(); }
 
   [[nodiscard]] transport_state state() const noexcept override { return state_; }

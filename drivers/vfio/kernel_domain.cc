@@ -24,7 +24,7 @@ result<ticket> kernel_domain::map(const region& memory) noexcept {
   }
   const result<> mapped = may_lock(memory.length) ? ask_map(memory) : fail(errc::os, ENOMEM);
   if (!mapped) {
-    static_cast<void>(maps_.remove(memory));  // was added above
+    maps_.erase(memory);
     return tickets_.settle(mapped.error());
   }
   mapped_bytes_ += memory.length;
@@ -60,7 +60,7 @@ result<ticket> kernel_domain::unmap(const region& memory) noexcept {
   if (tickets_.full()) {
     return fail(errc::queue_full);
   }
-  const auto users = maps_.remove(memory);
+  const auto users = maps_.give_up(memory);
   if (!users) {
     return fail(errc::invalid);
   }
@@ -69,9 +69,9 @@ result<ticket> kernel_domain::unmap(const region& memory) noexcept {
   }
   const result<> unmapped = ask_unmap(memory);
   if (!unmapped) {
-    static_cast<void>(maps_.add(memory));  // was removed above: nothing overlaps it
     return tickets_.settle(unmapped.error());
   }
+  maps_.erase(memory);
   mapped_bytes_ -= memory.length;
   return tickets_.settle({});
 }
@@ -84,7 +84,8 @@ std::string kernel_domain::map_hint(error what, const region& memory) const {
   const std::uint64_t first = raw(memory.first_iova());
   const std::uint64_t last = first + (memory.length - 1);
   if (what == error{errc::os, ENOMEM}) {
-    return memlock_hint(memory.length);
+    return may_lock(memory.length) ? "others of this user lock memory too, or the kernel has none"
+                                   : memlock_hint(memory.length);
   }
   if (what.code == errc::no_memory || what == error{errc::os, ENOSPC}) {
     return fmt::format(
@@ -95,11 +96,12 @@ std::string kernel_domain::map_hint(error what, const region& memory) const {
   if (what.code != errc::invalid || reaches(first, last)) {
     return {};
   }
-  std::string hint = fmt::format("our memory is at {:#x}-{:#x}, the device reaches", first, last);
+  std::string hint =
+      fmt::format("our memory is at {:#x}-{:#x}, its IOMMU lets it reach", first, last);
   for (const iova_range& each : ranges_) {
     hint += fmt::format(" {:#x}-{:#x}", each.first, each.last);
   }
-  return hint;
+  return hint + ": only another device, or a machine with a wider IOMMU, will do";
 }
 
 void kernel_domain::learn(std::vector<iova_range> ranges, domain_limits limits) noexcept {

@@ -27,7 +27,7 @@ class kernel_domain : public iommu_domain {
   [[nodiscard]] virtual outcome<> refresh() = 0;
 
   [[nodiscard]] result<ticket> map(const region& memory) noexcept final;
-  /// What could not be unmapped counts as mapped: the device may still reach it.
+  /// What could not be unmapped stays in the way of others: the device may still reach it.
   [[nodiscard]] result<ticket> unmap(const region& memory) noexcept final;
   [[nodiscard]] std::optional<transport_reply> take(ticket which) noexcept final {
     return tickets_.take(which);
@@ -36,7 +36,7 @@ class kernel_domain : public iommu_domain {
   [[nodiscard]] domain_limits limits() const noexcept final { return limits_; }
   [[nodiscard]] result<ticket> set_dirty_tracking(bool on) noexcept override;
 
-  [[nodiscard]] std::string map_hint(error what, const region& memory) const final;
+  [[nodiscard]] std::string map_hint(error what, const region& memory) const override;
 
  protected:
   kernel_domain(syscalls& system, std::string path) : system_{&system}, path_{std::move(path)} {}

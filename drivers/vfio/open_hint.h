@@ -24,4 +24,14 @@ namespace runnel::vfio {
   }
 }
 
+/// What to do about an IOMMU that does not translate for a device.
+[[nodiscard]] inline std::string iommu_hint(error what) {
+  return what == error{errc::os, EPERM}
+             ? "its interrupts cannot be told from others': the machine's IOMMU does not remap "
+               "them. "
+               "Who trusts the device sets allow_unsafe_interrupts=1 of vfio_iommu_type1, or of "
+               "iommufd"
+             : "is there an IOMMU, and on? see `intel_iommu=on` of the kernel's command line";
+}
+
 }  // namespace runnel::vfio

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 
 namespace runnel::vfio {
 namespace {
@@ -49,6 +50,23 @@ class real final : public syscalls {
   [[nodiscard]] result<std::size_t> pwrite(int fd, std::span<const std::byte> from,
                                            std::uint64_t offset) noexcept override {
     return counted(::pwrite(fd, from.data(), from.size(), static_cast<off_t>(offset)));
+  }
+
+  [[nodiscard]] result<> read_pagemap(const std::byte* first,
+                                      std::span<std::uint64_t> entries) noexcept override {
+    constexpr std::uintptr_t page_bytes = 4096;
+    const auto opened = open("/proc/self/pagemap", O_RDONLY);
+    if (!opened) {
+      return std::unexpected{opened.error()};
+    }
+    const auto into = std::as_writable_bytes(entries);
+    const auto read =
+        pread(opened->get(), into,
+              reinterpret_cast<std::uintptr_t>(first) / page_bytes * sizeof(entries[0]));
+    if (!read) {
+      return std::unexpected{read.error()};
+    }
+    return *read == into.size() ? result<>{} : fail(errc::os, EIO);
   }
 
   [[nodiscard]] std::uint64_t memlock_limit() noexcept override {

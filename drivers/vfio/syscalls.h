@@ -40,6 +40,9 @@ class syscalls {
   [[nodiscard]] virtual result<std::size_t> pwrite(int fd, std::span<const std::byte> from,
                                                    std::uint64_t offset) noexcept = 0;
 
+  /// Where the kernel has pages of ours: an entry of /proc/self/pagemap for each, from one on.
+  [[nodiscard]] virtual result<> read_pagemap(const std::byte* first,
+                                              std::span<std::uint64_t> entries) noexcept = 0;
   /// Bytes that this process may lock in memory, and so pin for devices; ~0: any number.
   [[nodiscard]] virtual std::uint64_t memlock_limit() noexcept = 0;
 };

@@ -14,8 +14,8 @@
 namespace runnel::io {
 namespace {
 
-constexpr std::size_t calls_at_once_max = 16;  // they wait more than they compute
-constexpr nanoseconds closing_limit = std::chrono::seconds{10};
+constexpr std::size_t calls_at_once_max = 16;                   // they wait more than they compute
+constexpr nanoseconds closing_limit = std::chrono::seconds{2};  // of devices that we closed
 
 /// A domain that is opened when it is first needed.
 template <class Domain, class... Args>
@@ -30,20 +30,12 @@ outcome<Domain*> need(std::unique_ptr<Domain>& domain, Args&&... args) {
   return domain.get();
 }
 
-std::vector<vfio::group_member> members_of(const pci::device& which) {
-  std::vector<vfio::group_member> members;
-  for (const pci::group_member& each : which.members) {
-    members.push_back({.address = each.name, .driver = each.driver});
-  }
-  return members;
-}
-
 }  // namespace
 
 vfio_host::vfio_host(std::span<const core_id> cores, vfio::syscalls& system, pci::file_tree files)
     : system_{&system}, files_{std::move(files)}, calls_{cores, calls_at_once_max} {}
 
-outcome<vfio_host::access> vfio_host::open(const address& where) {
+outcome<vfio_host::access> vfio_host::open(const address& where, window& memory) {
   const auto named = pci::parse_address(where.target);
   CHECK(named.has_value());  // so is every address of that scheme
   const auto found = pci::read_device(files_, *named);
@@ -55,18 +47,17 @@ outcome<vfio_host::access> vfio_host::open(const address& where) {
   if (chosen.how == pci::way::none || (chosen.how == pci::way::noiommu && !where.via)) {
     return fail({errc::unsupported}, "open", where.text, chosen.why);
   }
-  // A device that we closed is the kernel's until its reset has ended. One that takes too long is
-  // in nobody's way but its own.
+  // A device that we closed is busy until its reset has ended.
   static_cast<void>(calls_.wait_until_idle(closing_limit));
-  auto opened = open_by(chosen, *found);
+  auto opened = open_by(chosen, *found, memory);
   if (opened && chosen.how == pci::way::group && !where.via) {
     opened->note = "by its group, " + chosen.why;
   }
   return opened;
 }
 
-outcome<vfio_host::access> vfio_host::open_by(const pci::serving& chosen,
-                                              const pci::device& which) {
+outcome<vfio_host::access> vfio_host::open_by(const pci::serving& chosen, const pci::device& which,
+                                              window& memory) {
   switch (chosen.how) {
     case pci::way::group:
       return open_by_group(which, vfio_container_, vfio::type1_domain::vfio_container);
@@ -75,11 +66,11 @@ outcome<vfio_host::access> vfio_host::open_by(const pci::serving& chosen,
     case pci::way::cdev:
       return open_by_node(which, chosen.node);
     case pci::way::noiommu:
+      return open_unguarded(which, memory);
     case pci::way::none:
       break;
   }
-  return fail({errc::unsupported}, "open", pci::name_of(which.where),
-              "this version drives no device without an IOMMU");
+  __builtin_unreachable();
 }
 
 outcome<vfio_host::access> vfio_host::open_by_group(const pci::device& which, container& in,
@@ -88,11 +79,40 @@ outcome<vfio_host::access> vfio_host::open_by_group(const pci::device& which, co
   if (!domain) {
     return std::unexpected{domain.error()};
   }
+  return begin_by_group(which, **domain);
+}
+
+outcome<vfio_host::access> vfio_host::open_unguarded(const pci::device& which, window& memory) {
+  const auto domain = need(unguarded_, *system_);
+  if (!domain) {
+    return std::unexpected{domain.error()};
+  }
+  const auto refuse = [&which](error what, const char* hint) {
+    return fail(what, "place memory for", pci::name_of(which.where), hint);
+  };
+  if (memory.kind() != page_kind::huge) {
+    return refuse({errc::unsupported},
+                  "without an IOMMU only huge pages stay in their place: `sysctl vm.nr_hugepages`");
+  }
+  const auto physical = vfio::noiommu_domain::physical_address(*system_, memory.memory().address);
+  if (!physical) {
+    return refuse(physical.error(), "root (CAP_SYS_ADMIN) may know where memory is");
+  }
+  if (!memory.place_at(*physical)) {
+    return refuse({errc::busy}, "another device uses it already: open this one first");
+  }
+  auto opened = begin_by_group(which, **domain);
+  if (opened) {
+    opened->note = "no IOMMU: the device, or a bug, can write to all memory of this machine";
+  }
+  return opened;
+}
+
+outcome<vfio_host::access> vfio_host::begin_by_group(const pci::device& which,
+                                                     vfio::container_domain& domain) {
   vfio::group_device device{.address = pci::to_string(which.where),
-                            .group = static_cast<int>(which.group.value_or(0)),
-                            .members = members_of(which)};
-  return begin(std::make_unique<vfio::group_opener>(*system_, **domain, std::move(device)),
-               **domain);
+                            .group = static_cast<int>(which.group.value_or(0))};
+  return begin(std::make_unique<vfio::group_opener>(*system_, domain, std::move(device)));
 }
 
 outcome<vfio_host::access> vfio_host::open_by_node(const pci::device& which,
@@ -102,20 +122,19 @@ outcome<vfio_host::access> vfio_host::open_by_node(const pci::device& which,
     return std::unexpected{domain.error()};
   }
   vfio::cdev_device device{.address = pci::to_string(which.where), .node = node};
-  return begin(std::make_unique<vfio::cdev_opener>(*system_, **domain, std::move(device)),
-               **domain);
+  return begin(std::make_unique<vfio::cdev_opener>(*system_, **domain, std::move(device)));
 }
 
-outcome<vfio_host::access> vfio_host::begin(std::unique_ptr<vfio::device_opener> opener,
-                                            vfio::iommu_domain& domain) {
+outcome<vfio_host::access> vfio_host::begin(std::unique_ptr<vfio::device_opener> opener) {
   auto calls = offloaded_calls::create(calls_);
   if (!calls) {
     return fail(calls.error(), "open", opener->object(),
                 "raise the limit of open files: `ulimit -n`");
   }
-  return access{.transport = std::make_unique<vfio::kernel_device>(*system_, std::move(*calls),
-                                                                   std::move(opener)),
-                .domain = &domain};
+  auto device =
+      std::make_unique<vfio::kernel_device>(*system_, std::move(*calls), std::move(opener));
+  vfio::iommu_domain* const domain = &device->domain();
+  return access{.transport = std::move(device), .domain = domain};
 }
 
 }  // namespace runnel::io

@@ -7,14 +7,17 @@
 #include "drivers/pci/device.h"
 #include "drivers/pci/file_tree.h"
 #include "drivers/pci/serving.h"
+#include "drivers/vfio/container_domain.h"
 #include "drivers/vfio/device_opener.h"
 #include "drivers/vfio/domain.h"
 #include "drivers/vfio/ioas_domain.h"
+#include "drivers/vfio/noiommu_domain.h"
 #include "drivers/vfio/syscalls.h"
 #include "drivers/vfio/transport.h"
 #include "drivers/vfio/type1_domain.h"
 #include "mempool/base/error.h"
 #include "mempool/base/units.h"
+#include "mempool/window.h"
 #include "runtime/io/address.h"
 #include "runtime/offload.h"
 
@@ -33,28 +36,33 @@ class vfio_host {
 
   struct access {
     std::unique_ptr<vfio::device_transport> transport;  // connecting
-    vfio::iommu_domain* domain = nullptr;
-    std::string note{};  // why it does not come the best way
+    vfio::iommu_domain* domain = nullptr;               // part of it
+    std::string note{};  // what the user should know of the way that it comes
   };
   /// Begins to open a device, the best way or the one that the address names.
-  /// @error not_found, unsupported: no way leads there, and the hint says what to do; os
-  [[nodiscard]] outcome<access> open(const address& where);
+  /// @param memory  what the device is to reach; where no IOMMU translates, it is placed for that
+  /// @error not_found, unsupported: no way leads there, and the hint says what to do; busy, os
+  [[nodiscard]] outcome<access> open(const address& where, window& memory);
 
  private:
   using container = std::unique_ptr<vfio::type1_domain>;
 
-  [[nodiscard]] outcome<access> open_by(const pci::serving& chosen, const pci::device& which);
+  [[nodiscard]] outcome<access> open_by(const pci::serving& chosen, const pci::device& which,
+                                        window& memory);
   [[nodiscard]] outcome<access> open_by_group(const pci::device& which, container& in,
                                               const char* path);
+  [[nodiscard]] outcome<access> open_unguarded(const pci::device& which, window& memory);
+  [[nodiscard]] outcome<access> begin_by_group(const pci::device& which,
+                                               vfio::container_domain& domain);
   [[nodiscard]] outcome<access> open_by_node(const pci::device& which, const std::string& node);
-  [[nodiscard]] outcome<access> begin(std::unique_ptr<vfio::device_opener> opener,
-                                      vfio::iommu_domain& domain);
+  [[nodiscard]] outcome<access> begin(std::unique_ptr<vfio::device_opener> opener);
 
   vfio::syscalls* system_;
   pci::file_tree files_;
   container vfio_container_;  // empty until a device comes that way; so are:
   container iommufd_container_;
   std::unique_ptr<vfio::ioas_domain> address_space_;
+  std::unique_ptr<vfio::noiommu_domain> unguarded_;
   offloader calls_;  // goes first: it waits for devices that are still being closed
 };
 

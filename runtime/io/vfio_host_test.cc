@@ -36,7 +36,7 @@ class VfioHost : public testing::Test {
 
   /// A device that is ready, or gone.
   [[nodiscard]] vfio_host::access open(const std::string& text) {
-    auto opened = host.open(*parse_address(text));
+    auto opened = host.open(*parse_address(text), memory);
     EXPECT_TRUE(opened.has_value()) << (opened ? "" : opened.error().message());
     while (opened->transport->advance(clock.now()) != never &&
            opened->transport->state() == transport_state::connecting) {
@@ -46,7 +46,7 @@ class VfioHost : public testing::Test {
     return std::move(*opened);
   }
   [[nodiscard]] std::string refusal(const std::string& text) {
-    const auto opened = host.open(*parse_address(text));
+    const auto opened = host.open(*parse_address(text), memory);
     EXPECT_FALSE(opened.has_value());
     return opened ? "" : opened.error().message();
   }
@@ -56,6 +56,7 @@ class VfioHost : public testing::Test {
       {.functions = {{}, {.address = "0000:02:00.0", .group = 13, .node = "vfio1"}}}};
   const std::string first = "pci:" + kernel.under.functions[0]->options.address;
   const tsc_clock clock;
+  window memory = std::move(*window::create({.bytes = huge_bytes}));
   vfio_host host{*allowed_cores(), kernel, machine.files()};
 };
 
@@ -84,22 +85,19 @@ TEST_F(VfioHost, TheWayThatIsAskedForIsTaken) {
 
 TEST_F(VfioHost, DevicesThatComeTheSameWayShareAnAddressSpace) {
   for (const std::string via : {"?via=cdev", "?via=group"}) {
-    const auto one = open(first + via);
-    const auto other = open("pci:0000:02:00.0" + via);
-    EXPECT_EQ(one.domain, other.domain) << via;
-    sim::dma_memory memory;
-    const region piece = memory.piece(0, 2);
+    auto one = open(first + via);
+    auto other = open("pci:0000:02:00.0" + via);
+    sim::dma_memory shared;
+    const region piece = shared.piece(0, 2);
     for (const vfio_host::access* each : {&one, &other}) {
       const auto mapped = each->domain->map(piece);
       ASSERT_TRUE(mapped.has_value());
       EXPECT_EQ(each->domain->take(*mapped)->status, error{});
     }
     EXPECT_EQ(kernel.held().pinned, piece.length) << "once";
-    for (const vfio_host::access* each : {&one, &other}) {
-      const auto unmapped = each->domain->unmap(piece);
-      ASSERT_TRUE(unmapped.has_value());
-      EXPECT_EQ(each->domain->take(*unmapped)->status, error{});
-    }
+    one.transport.reset();
+    EXPECT_EQ(kernel.held().pinned, piece.length) << "the other has it";
+    other.transport.reset();
     EXPECT_EQ(kernel.held().pinned, 0U);
   }
 }
@@ -111,6 +109,18 @@ TEST_F(VfioHost, WhatCannotBeOpenedIsNamedWithARemedy) {
             "0000:03:00.0`");
   EXPECT_NE(refusal("pci:0000:04:00.0").find("pci:0000:04:00.0"), std::string::npos);
   EXPECT_NE(refusal(first + "?via=noiommu").find("behind an IOMMU"), std::string::npos);
+}
+
+TEST_F(VfioHost, WithoutAnIommuItMustBeAskedForAndMemoryMustStay) {
+  machine.add("0000:03:00.0", {.driver = "vfio-pci", .group = 14});
+  machine.file("/sys/kernel/iommu_groups/14/name", "vfio-noiommu\n");
+  machine.file("/dev/vfio/noiommu-14", "");
+  EXPECT_NE(refusal("pci:0000:03:00.0").find("only when asked for by name"), std::string::npos);
+  kernel.under.functions[1]->options.no_iommu = true;
+  memory = std::move(*window::create({.bytes = mib, .huge = false}));
+  const std::string why = refusal("pci:0000:03:00.0?via=noiommu");
+  EXPECT_NE(why.find("place memory for pci:0000:03:00.0"), std::string::npos) << why;
+  EXPECT_NE(why.find("vm.nr_hugepages"), std::string::npos) << why;
 }
 
 }  // namespace

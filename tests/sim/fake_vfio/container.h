@@ -156,6 +156,9 @@ class container_file final : public group_home {
     if (!running_) {
       return -EINVAL;
     }
+    if (unguarded_) {
+      return -ENOTTY;
+    }
     switch (request) {
       case ask::iommu_get_info:
         return type1_.tell(argument);
@@ -195,6 +198,8 @@ class container_file final : public group_home {
   [[nodiscard]] int knows(std::uintptr_t extension) const {
     namespace what = vfio::uapi::extensions;
     const bool known = extension == what::type1_iommu || extension == what::type1v2_iommu ||
+                       (extension == what::noiommu_iommu &&
+                        machine_->find(&function_options::no_iommu, true) != nullptr) ||
                        (machine_->options.version >= 512 &&
                         (extension == what::unmap_all || extension == what::update_vaddr));
     return known ? 1 : 0;
@@ -203,7 +208,13 @@ class container_file final : public group_home {
     if (groups_.empty() || running_) {
       return -EINVAL;
     }
-    if (type != vfio::uapi::extensions::type1v2_iommu) {
+    const auto is_unguarded = [this](int group) {
+      const pci_function* const any = machine_->find(&function_options::group, group);
+      return any != nullptr && any->options.no_iommu;
+    };
+    unguarded_ = std::ranges::all_of(groups_, is_unguarded);
+    if (type != (unguarded_ ? vfio::uapi::extensions::noiommu_iommu
+                            : vfio::uapi::extensions::type1v2_iommu)) {
       return -ENODEV;
     }
     running_ = true;
@@ -222,6 +233,7 @@ class container_file final : public group_home {
   type1_operations type1_;
   std::vector<int> groups_;
   bool running_ = false;
+  bool unguarded_ = false;  // nothing translates for its groups
 };
 
 }  // namespace runnel::sim

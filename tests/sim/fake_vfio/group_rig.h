@@ -7,6 +7,7 @@
 
 #include "drivers/vfio/group.h"
 #include "drivers/vfio/kernel_device.h"
+#include "drivers/vfio/type1_domain.h"
 #include "tests/sim/fake_vfio/deferred_calls.h"
 #include "tests/sim/fake_vfio/dma_memory.h"
 #include "tests/sim/fake_vfio/kernel.h"
@@ -39,12 +40,6 @@ class group_rig {
   [[nodiscard]] std::unique_ptr<vfio::kernel_device> make(std::size_t which = 0) {
     const auto& is = kernel.under.functions[which]->options;
     vfio::group_device device{.address = is.address, .group = is.group, .token = is.token};
-    for (const auto& each : kernel.under.functions) {
-      if (each->options.group == is.group) {
-        device.members.push_back(
-            {.address = each->options.address, .driver = each->options.driver});
-      }
-    }
     return std::make_unique<vfio::kernel_device>(
         kernel, std::make_unique<deferred_calls>(calls),
         std::make_unique<vfio::group_opener>(kernel, *domain, std::move(device)));

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -27,7 +28,7 @@ namespace runnel::sim {
 
 /// A kernel with VFIO and iommufd that is not there: system calls go to files of ours, which obey
 /// the rules that were measured on the real one. It fails the call it is told to, and knows what
-/// was not given back.
+/// was not given back. Calls may come from any thread.
 class fake_kernel final : public vfio::syscalls {
  public:
   explicit fake_kernel(const machine_options& options = {}) : under{options} {
@@ -61,6 +62,7 @@ class fake_kernel final : public vfio::syscalls {
   };
   /// What is still held.
   [[nodiscard]] leaks held() const {
+    const std::scoped_lock lock{one_at_a_time_};
     leaks all{
         .fds = files_.size(), .bar_maps = under.bar_maps.size(), .pinned = under.account.charged};
     for (const auto& each : under.functions) {
@@ -73,11 +75,16 @@ class fake_kernel final : public vfio::syscalls {
   /// allowed, or its bus master is off.
   [[nodiscard]] std::byte* dma(const pci_function& function, std::uint64_t first,
                                std::uint64_t bytes, access wanted) const {
+    const std::scoped_lock lock{one_at_a_time_};
     const bool may = (function.command() & pci_function::bus_master) != 0;
+    if (may && function.options.no_iommu) {
+      return machine::memory_at(first);
+    }
     return may && function.space != nullptr ? function.space->find(first, bytes, wanted) : nullptr;
   }
 
   [[nodiscard]] result<vfio::kernel_fd> open(const char* path, int) noexcept override {
+    const std::scoped_lock lock{one_at_a_time_};
     if (fails_now()) {
       return failed(-fails.number);
     }
@@ -88,6 +95,7 @@ class fake_kernel final : public vfio::syscalls {
     return fd < 0 ? failed(fd) : result<vfio::kernel_fd>{vfio::kernel_fd{*this, fd}};
   }
   [[nodiscard]] result<vfio::kernel_fd> duplicate(int fd) noexcept override {
+    const std::scoped_lock lock{one_at_a_time_};
     const auto file = file_of(fd);
     if (fails_now() || file == nullptr) {
       return failed(file == nullptr ? -EBADF : -fails.number);
@@ -95,12 +103,14 @@ class fake_kernel final : public vfio::syscalls {
     return vfio::kernel_fd{*this, give(file)};
   }
   void close(int fd) noexcept override {
+    const std::scoped_lock lock{one_at_a_time_};
     static_cast<void>(fails_now());
     CHECK(files_.erase(fd) == 1);  // closing twice is a bug of the caller
   }
 
   [[nodiscard]] result<int> ioctl(int fd, unsigned long request,
                                   std::uintptr_t argument) noexcept override {
+    const std::scoped_lock lock{one_at_a_time_};
     if (fails_now()) {
       return failed(-fails.number);
     }
@@ -111,6 +121,7 @@ class fake_kernel final : public vfio::syscalls {
 
   [[nodiscard]] result<std::span<std::byte>> mmap(int fd, std::uint64_t offset,
                                                   std::uint64_t bytes) noexcept override {
+    const std::scoped_lock lock{one_at_a_time_};
     const auto file = file_of(fd);
     if (fails_now()) {
       return failed(-fails.number);
@@ -128,6 +139,7 @@ class fake_kernel final : public vfio::syscalls {
     return under.bar_maps.back();
   }
   void munmap(std::span<std::byte> mapped) noexcept override {
+    const std::scoped_lock lock{one_at_a_time_};
     static_cast<void>(fails_now());
     const auto same = [&](const auto& each) {
       return each.data() == mapped.data() && each.size() == mapped.size();
@@ -138,15 +150,29 @@ class fake_kernel final : public vfio::syscalls {
 
   [[nodiscard]] result<std::size_t> pread(int fd, std::span<std::byte> into,
                                           std::uint64_t offset) noexcept override {
+    const std::scoped_lock lock{one_at_a_time_};
     const auto file = file_of(fd);
     return fails_now() ? failed(-fails.number)
                        : counted(file == nullptr ? -EBADF : file->pread(into, offset));
   }
   [[nodiscard]] result<std::size_t> pwrite(int fd, std::span<const std::byte> from,
                                            std::uint64_t offset) noexcept override {
+    const std::scoped_lock lock{one_at_a_time_};
     const auto file = file_of(fd);
     return fails_now() ? failed(-fails.number)
                        : counted(file == nullptr ? -EBADF : file->pwrite(from, offset));
+  }
+  [[nodiscard]] result<> read_pagemap(const std::byte* first,
+                                      std::span<std::uint64_t> entries) noexcept override {
+    const std::scoped_lock lock{one_at_a_time_};
+    if (fails_now()) {
+      return failed(-fails.number);
+    }
+    for (std::uint64_t& entry : entries) {
+      entry = under.pagemap_entry(first);
+      first += page;
+    }
+    return {};
   }
   [[nodiscard]] std::uint64_t memlock_limit() noexcept override { return under.account.limit; }
 
@@ -196,7 +222,8 @@ class fake_kernel final : public vfio::syscalls {
   }
   [[nodiscard]] int open_group(const std::string& name) {
     for (const auto& each : under.functions) {
-      if (std::to_string(each->options.group) != name) {
+      if ((each->options.no_iommu ? "noiommu-" : "") + std::to_string(each->options.group) !=
+          name) {
         continue;
       }
       bool taken = !groups_[each->options.group].expired();
@@ -212,6 +239,7 @@ class fake_kernel final : public vfio::syscalls {
     return -ENOENT;
   }
 
+  mutable std::mutex one_at_a_time_;
   std::map<int, std::shared_ptr<kernel_file>> files_;
   std::map<int, std::weak_ptr<kernel_file>> groups_;  // that are open, also by their devices
 };

@@ -22,6 +22,8 @@ struct machine_options {
   std::uint32_t maps_max = 65535;  // of a container
   bool iommufd = true;             // /dev/iommu exists, and nodes of devices
   bool hot_resets = true;          // the bridge can reset what is behind it
+  bool hides_frames = false;       // where memory is, from who is not root
+  bool scatters = false;           // neighbouring pages are far apart
 };
 
 /// What is under the kernel, and what its files share.
@@ -41,6 +43,19 @@ class machine {
   std::map<int, std::byte*> memory_of_file;    // where the process has a file that it maps for DMA
   std::function<std::shared_ptr<kernel_file>(int fd)> file_of;
   std::function<int(std::shared_ptr<kernel_file>)> give_fd;
+
+  // Physical memory is the process's own, somewhere else.
+  static constexpr std::uint64_t physical_shift = 0x1000'0000;
+  [[nodiscard]] static std::byte* memory_at(std::uint64_t physical) {
+    return reinterpret_cast<std::byte*>(physical - physical_shift);
+  }
+  /// As /proc/self/pagemap tells it.
+  [[nodiscard]] std::uint64_t pagemap_entry(const std::byte* of) const {
+    const std::uint64_t frame = (reinterpret_cast<std::uintptr_t>(of) + physical_shift) / page;
+    const bool moved = options.scatters && frame % 2 != 0;
+    constexpr std::uint64_t present = std::uint64_t{1} << 63U;
+    return present | (options.hides_frames ? 0 : frame + (moved ? 2 : 0));
+  }
 
   /// The function with this value of an option; null when there is none.
   template <class Value>

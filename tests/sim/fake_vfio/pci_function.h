@@ -31,6 +31,7 @@ struct function_options {
   bool resets = true;          // by itself
   bool slot_resets = true;     // with all functions of its slot
   unsigned address_bits = 48;  // that its IOMMU translates
+  bool no_iommu = false;       // nothing translates: it reaches all memory
   std::string token = {};      // a VF's, which its user must know
 };
 

@@ -1,0 +1,126 @@
+#include "drivers/vfio/container_domain.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "drivers/vfio/open_hint.h"
+#include "drivers/vfio/uapi/type1.h"
+#include "mempool/base/check.h"
+
+namespace runnel::vfio {
+namespace {
+
+[[nodiscard]] std::string object_of(const std::string& device) {
+  return "pci:" + device;
+}
+
+}  // namespace
+
+outcome<kernel_fd> container_domain::open_container(syscalls& system, const std::string& path,
+                                                    unsigned long kind, std::string unknown) {
+  auto opened = system.open(path.c_str(), O_RDWR);
+  if (!opened) {
+    const bool absent = opened.error() == error{errc::os, ENOENT};
+    return fail(
+        opened.error(), "open", path,
+        absent ? "this kernel offers none: try `modprobe vfio-pci`, or another way (via=)"
+               : "its group or owner decides who may open it: `sudo chown $USER " + path + "`");
+  }
+  const auto version = system.ioctl(opened->get(), uapi::ioctls::get_api_version, 0);
+  if (!version || *version != uapi::api_version) {
+    return fail(version ? error{errc::unsupported} : version.error(), "use", path,
+                "it speaks another version of VFIO");
+  }
+  const auto knows = system.ioctl(opened->get(), uapi::ioctls::check_extension, kind);
+  if (!knows || *knows != 1) {
+    return fail(knows ? error{errc::unsupported} : knows.error(), "use", path, std::move(unknown));
+  }
+  return std::move(*opened);
+}
+
+outcome<int> container_domain::join(int number, const std::string& device) {
+  if (const auto in = std::ranges::find(groups_, number, &group::number); in != groups_.end()) {
+    ++in->users;
+    return in->fd.get();
+  }
+  auto opened = open_group(number, device);
+  if (!opened) {
+    return std::unexpected{std::move(opened.error())};
+  }
+  if (auto viable = check_viable(*opened, number, device); !viable) {
+    return std::unexpected{std::move(viable.error())};
+  }
+  if (auto inside = put_in(*opened, number, device); !inside) {
+    return std::unexpected{std::move(inside.error())};
+  }
+  groups_.push_back({.number = number, .users = 1, .fd = std::move(*opened)});
+  if (auto learned = refresh(); !learned) {
+    leave(number);
+    return std::unexpected{std::move(learned.error())};
+  }
+  return groups_.back().fd.get();
+}
+
+void container_domain::leave(int number) noexcept {
+  const auto in = std::ranges::find(groups_, number, &group::number);
+  CHECK(in != groups_.end());
+  if (--in->users != 0) {
+    return;
+  }
+  if (groups_.size() == 1) {
+    unmap_all();
+    forget_maps();
+  }
+  groups_.erase(in);  // closed; it leaves the container when its devices are
+}
+
+outcome<kernel_fd> container_domain::open_group(int number, const std::string& device) {
+  const std::string node = node_of(number);
+  auto opened = system().open(node.c_str(), O_RDWR);
+  if (!opened) {
+    return fail(opened.error(), "open", object_of(device), open_hint(opened.error(), node, device));
+  }
+  return std::move(*opened);
+}
+
+outcome<> container_domain::check_viable(const kernel_fd& opened, int number,
+                                         const std::string& device) {
+  uapi::group_status status{.argsz = sizeof(status), .flags = 0};
+  if (const auto asked = ioctl_on(system(), opened.get(), uapi::ioctls::group_get_status, status);
+      !asked) {
+    return fail(asked.error(), "ask for the state of the group of", object_of(device));
+  }
+  if ((status.flags & uapi::group_flags::viable) != 0) {
+    return {};
+  }
+  return fail({errc::busy}, "open", object_of(device),
+              "group " + std::to_string(number) +
+                  " is not viable, for another of it has a driver: `runnel devices` tells");
+}
+
+/// The first group decides what kind of IOMMU it is.
+outcome<> container_domain::put_in(const kernel_fd& opened, int number, const std::string& device) {
+  std::int32_t container = container_.get();
+  if (const auto set =
+          ioctl_on(system(), opened.get(), uapi::ioctls::group_set_container, container);
+      !set) {
+    return fail(set.error(), "open", object_of(device),
+                set.error() == error{errc::os, EINVAL}
+                    ? "it reaches less than what others have mapped already: name it first"
+                    : "group " + std::to_string(number) + " cannot be put into " + path());
+  }
+  if (!groups_.empty()) {
+    return {};
+  }
+  // EINVAL: it has one, by a group that has left us and whose device is still being closed.
+  if (const auto set = system().ioctl(container_.get(), uapi::ioctls::set_iommu, kind());
+      !set && set.error() != error{errc::os, EINVAL}) {
+    return fail(set.error(), "give an IOMMU to", object_of(device), iommu_hint(set.error()));
+  }
+  return {};
+}
+
+}  // namespace runnel::vfio
