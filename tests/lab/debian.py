@@ -8,10 +8,13 @@ The mirror, its proxy and its keyring are this machine's.
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -33,6 +36,7 @@ class package_tree:
     suites: tuple[str, ...]
     release: str  # the suite that wins where several have a package
     packages: tuple[str, ...]
+    newest: str = ""  # also the newest package whose whole name this expression matches
 
 
 # The emulator comes from backports for `vfio-user-pci`, the guest from the release itself.
@@ -50,13 +54,16 @@ def default_cache() -> Path:
 def ensure(tree: package_tree, cache: Path) -> Path:
     """The folder of a tree, unpacked now unless the cache has it."""
     key = hashlib.sha256(repr(tree).encode() + Path(__file__).read_bytes()).hexdigest()[:16]
-    folder = cache / f"{tree.name}-{key}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with open(cache / "lock", "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be making the same tree
+    return cached(cache / f"{tree.name}-{key}", partial(_make, tree))
+
+
+def cached(folder: Path, make: Callable[[Path], None]) -> Path:
+    """The folder, made now unless it is there. `make` has it appear whole, by renaming."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_name("lock"), "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be making the same one
         if not folder.exists():
-            _require_tools()
-            _make(tree, folder)
+            make(folder)
     return folder
 
 
@@ -66,8 +73,9 @@ def loader(tree: Path) -> list[str]:
     return [str(libraries / "ld-linux-x86-64.so.2"), "--library-path", str(libraries)]
 
 
-def _require_tools() -> None:
-    missing = sorted({package for file, package in REQUIREMENTS.items() if not file.exists()})
+def require(packages: dict[Path, str]) -> None:
+    """Has this machine have each file, from the package it is in; root gets what is missing."""
+    missing = sorted({package for file, package in packages.items() if not file.exists()})
     if not missing:
         return
     if os.geteuid() != 0:
@@ -77,22 +85,39 @@ def _require_tools() -> None:
 
 def _make(tree: package_tree, folder: Path) -> None:
     """Fills a folder beside the final one and renames it, so a tree is whole or absent."""
+    require(REQUIREMENTS)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        apt = _apt_root(tree, Path(scratch))
+        configuration = _apt_root(tree, Path(scratch))
+        apt = ["apt-get", "-q", "-c", str(configuration)]
         run([*apt, "update"])
-        run([*apt, "install", "-y", "--download-only", "-t", tree.release, *tree.packages])
+        names = list(tree.packages)
+        if tree.newest:
+            known = run(["apt-cache", "-c", str(configuration), "pkgnames"])
+            names.append(newest(known.split(), tree.newest))
+        run([*apt, "install", "-y", "--download-only", "-t", tree.release, *names])
         content = Path(scratch) / "tree"
         content.mkdir(mode=0o755)
         packages = sorted((Path(scratch) / "cache/archives").glob("*.deb"))
         for package in packages:
             run(["dpkg-deb", "--extract", str(package), str(content)])
-        names = "".join(f"{unquote(package.stem)}\n" for package in packages)
-        (content / "packages").write_text(names, encoding="ascii")
+        listing = "".join(f"{unquote(package.stem)}\n" for package in packages)
+        (content / "packages").write_text(listing, encoding="ascii")
         content.rename(folder)
 
 
-def _apt_root(tree: package_tree, scratch: Path) -> list[str]:
-    """The apt-get command line for a private root in `scratch`, with this machine's mirror."""
+def newest(names: list[str], expression: str) -> str:
+    """The matching name that has the highest numbers, compared from left to right.
+
+    @error lab_error: none matches
+    """
+    matches = [found for name in names if (found := re.fullmatch(expression, name))]
+    if not matches:
+        raise lab_error(f"the mirror has no package {expression}")
+    return max(matches, key=lambda found: [int(n) for n in re.findall(r"\d+", found[1])])[0]
+
+
+def _apt_root(tree: package_tree, scratch: Path) -> Path:
+    """apt's configuration for a private root in `scratch`, with this machine's mirror."""
     (scratch / "state/lists/partial").mkdir(parents=True)
     (scratch / "cache/archives/partial").mkdir(parents=True)
     (scratch / "status").touch()
@@ -101,7 +126,8 @@ def _apt_root(tree: package_tree, scratch: Path) -> list[str]:
         f"deb [signed-by={KEYRING}] {address} {suite} main\n" for suite in tree.suites))
     # Read after the machine's own configuration, which holds its proxy; its hooks are for its
     # own caches, and as root apt would otherwise drop to a user who cannot enter `scratch`.
-    (scratch / "apt.conf").write_text(f"""
+    configuration = scratch / "apt.conf"
+    configuration.write_text(f"""
         #clear APT::Update::Post-Invoke;
         #clear APT::Update::Post-Invoke-Success;
         #clear DPkg::Post-Invoke;
@@ -117,7 +143,7 @@ def _apt_root(tree: package_tree, scratch: Path) -> list[str]:
         Acquire::Languages "none";
         Acquire::Retries "2";
         """)
-    return ["apt-get", "-q", "-c", str(scratch / "apt.conf")]
+    return configuration
 
 
 def mirror() -> str:
@@ -131,15 +157,16 @@ def mirror() -> str:
     raise lab_error("apt has no index of a Debian archive; run `apt-get update` first")
 
 
-def run(command: list[str]) -> str:
+def run(command: list[str], deadline_s: int = NETWORK_DEADLINE_S,
+        folder: Path | None = None) -> str:
     """Standard output of a command; its last words become the error if it fails."""
     if shutil.which(command[0]) is None:
         raise lab_error(f"{command[0]} is not here: the lab runs on Debian and its relatives")
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False,
-                              stdin=subprocess.DEVNULL, timeout=NETWORK_DEADLINE_S)
+                              stdin=subprocess.DEVNULL, timeout=deadline_s, cwd=folder)
     except subprocess.TimeoutExpired:
-        raise lab_error(f"`{command[0]}` took longer than {NETWORK_DEADLINE_S} s") from None
+        raise lab_error(f"`{command[0]}` took longer than {deadline_s} s") from None
     if done.returncode != 0:
         words = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise lab_error(f"`{' '.join(command)}` failed: {words[-1] if words else 'no output'}")

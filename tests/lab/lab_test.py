@@ -20,6 +20,8 @@ import debian  # noqa: E402
 import guest  # noqa: E402
 import initramfs  # noqa: E402
 import judge  # noqa: E402
+import kernels  # noqa: E402
+import own_kernel  # noqa: E402
 
 MSIX_INTERRUPTS = """begin interrupts
  24:          0         14  PCI-MSIX-0000:00:01.0   0-edge      nvme0q0
@@ -218,6 +220,23 @@ class verdicts(unittest.TestCase):
             file.write(b"y" * (1 << 20) + b"x" * (1 << 20))
             file.flush()
             self.assertTrue(judge.copy_is_equal(Path(file.name), digest, 1, first_mib=1).passed)
+
+
+class packages(unittest.TestCase):
+    def test_the_newest_kernel_of_a_series_is_taken_and_no_other_build_of_it(self) -> None:
+        names = ["linux-image-6.12.9+deb12-amd64", "linux-image-6.12.90+deb12-amd64",
+                 "linux-image-6.12.90+deb12.1-amd64", "linux-image-6.12.95+deb12-rt-amd64",
+                 "linux-image-6.12.95+deb12-amd64-unsigned", "linux-image-6.1.0-50-amd64",
+                 "linux-image-6.1.0-9-amd64"]
+        self.assertEqual(debian.newest(names, kernels.package_name("6.12")), names[2])
+        self.assertEqual(debian.newest(names, kernels.package_name("6.1")), names[5])
+        with self.assertRaisesRegex(debian.lab_error, "no package linux-image"):
+            debian.newest(names, kernels.package_name("5.10"))
+
+    def test_an_option_that_the_kernel_did_not_take_is_named(self) -> None:
+        wanted = "# why\nCONFIG_A=y\nCONFIG_B=m\nCONFIG_C=y\n"
+        self.assertEqual(own_kernel.refused_options(wanted, "CONFIG_A=y\n# CONFIG_C is not set\n"),
+                         ["CONFIG_B=m", "CONFIG_C=y"])
 
 
 class trees(unittest.TestCase):

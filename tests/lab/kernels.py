@@ -1,0 +1,39 @@
+"""The kernels that guests boot, and through what each lets a program reach a device."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import debian
+import own_kernel
+
+
+@dataclass(frozen=True)
+class kernel:
+    name: str
+    transports: tuple[str, ...]
+    unpack: Callable[[Path], Path]  # gets the cache, gives the folder of an image and its modules
+    always: bool = False  # run without --all, too
+
+
+
+def package_name(version: str) -> str:
+    """An expression for the ordinary kernels of a series: not those for clouds or real time."""
+    return rf"linux-image-({version}\.[\d.-]+(?:\+deb[\d.]+)?)-amd64"
+
+
+def _debian_kernel(version: str, *suites: str, always: bool = False) -> kernel:
+    """The newest kernel of a series. Debian configures none with iommufd, so groups are all."""
+    tree = debian.package_tree(f"linux-{version}", suites, suites[-1], (), package_name(version))
+    return kernel(version, ("group",), partial(debian.ensure, tree), always)
+
+
+KERNELS = (
+    kernel("own", ("group", "cdev"), own_kernel.ensure, always=True),
+    _debian_kernel("5.10", "bullseye"),
+    _debian_kernel("6.1", "bookworm"),
+    _debian_kernel("6.12", "bookworm", "bookworm-backports", always=True),
+    _debian_kernel("6.18", "trixie", "trixie-backports"),
+    _debian_kernel("7.2", "trixie", "trixie-backports"),
+)
