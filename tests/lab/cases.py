@@ -1,72 +1,17 @@
 """The lab's cases: what each guest is given, and what must hold when it has left."""
 
-import hashlib
-import random
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
-import debian
 import guest
-import initramfs
 import judge
 import target
+import vfio_cases
+from laboratory import DATA_MIB, DISK_MIB, lab_case, laboratory
 
-INIT = Path(__file__).with_name("guest_init.sh")
-DATA_MIB = 64
 FEW_MIB = 16  # where the way of the bytes is as in another case
-DISK_MIB = 128
-SEED = 1
-
-
-class laboratory:
-    """What the cases share. It is made when a case first asks for it."""
-
-    def __init__(self, runnel: Path, cache: Path) -> None:
-        self._runnel = runnel
-        self._cache = cache
-
-    @cached_property
-    def runnel(self) -> Path:
-        if not self._runnel.is_file():
-            raise debian.lab_error(f"no {self._runnel}; run ./dev build")
-        return self._runnel
-
-    @cached_property
-    def emulator_tree(self) -> Path:
-        return debian.ensure(debian.EMULATOR, self._cache)
-
-    @cached_property
-    def guest_tree(self) -> Path:
-        return debian.ensure(debian.GUEST, self._cache)
-
-    @cached_property
-    def data(self) -> bytes:
-        return random.Random(SEED).randbytes(DATA_MIB << 20)
-
-    def digest(self, mib: int) -> str:
-        return hashlib.sha256(self.data[: mib << 20]).hexdigest()
-
-    @cached_property
-    def initramfs(self) -> bytes:
-        return initramfs.build(self.guest_tree, INIT, self.data, self.runnel)
-
-    def machine(self, folder: Path) -> guest.virtual_machine:
-        image = folder / "initramfs"
-        image.write_bytes(self.initramfs)
-        kernel = next((self.guest_tree / "boot").glob("vmlinuz-*"))
-        return guest.virtual_machine(self.emulator_tree, kernel, image, folder)
-
-
-@dataclass(frozen=True)
-class lab_case:
-    name: str
-    lane: str
-    goal: str
-    # Gets a folder of its own for sockets, images and logs, which is kept if the case fails.
-    run: Callable[[laboratory, Path], list[judge.verdict]]
 
 
 def case_control(lab: laboratory, folder: Path) -> list[judge.verdict]:
@@ -178,4 +123,5 @@ CASES = (
              refused_case(guest.PRIVATE)),
     lab_case("vfio-user-anonymous", "qemu", "our target: memory that is no file is refused",
              refused_case(guest.ANONYMOUS)),
+    *vfio_cases.CASES,
 )

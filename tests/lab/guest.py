@@ -2,13 +2,18 @@
 
 import json
 import os
+import selectors
+import socket
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import debian
+from monitor import monitor
 
 DEADLINE_S = 300
+QEMU_END_S = 20  # from its last word to its end
 
 
 def one_memory(kind: str) -> list[str]:
@@ -37,7 +42,7 @@ TRACED = ("vfio_user*", "vfio_region_write", "vfio_region_mmap", "vfio_msix_enab
 
 @dataclass
 class boot_report:
-    """What a guest said on its second serial port, in the form that guest_init.sh describes."""
+    """What a guest said on its second serial port, in the form that guest/init.sh describes."""
 
     facts: dict[str, list[str]] = field(default_factory=dict)  # every value given under a name
     texts: dict[str, str] = field(default_factory=dict)
@@ -98,22 +103,60 @@ class virtual_machine:
 
         @error lab_error: it did not end within DEADLINE_S, QEMU failed, or it reported a failure
         """
-        command = self._command(setup)
-        with open(self.folder / "qemu.log", "wb") as log:
+        ours, theirs = socket.socketpair()
+        command = [*self._command(setup), "-serial", f"file:{self.folder / 'console'}",
+                   "-chardev", "stdio,id=report,signal=off", "-serial", "chardev:report",
+                   "-chardev", f"socket,id=monitor,fd={theirs.fileno()}",
+                   "-object", "monitor-qmp,id=qmp,chardev=monitor"]
+        with ours, open(self.folder / "qemu.log", "wb") as log:
+            with theirs:  # QEMU's copy is to be the only one, so that its end shows
+                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                           stderr=log, env=self._environment(),
+                                           pass_fds=[theirs.fileno()])
             try:
-                status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                        env=self._environment(), timeout=DEADLINE_S,
-                                        check=False).returncode
+                self._listen(process, ours)
+                process.wait(QEMU_END_S)
             except subprocess.TimeoutExpired:
-                raise debian.lab_error(f"the guest did not end within {DEADLINE_S} s") from None
-        if status != 0:
+                raise debian.lab_error(f"QEMU did not end within {QEMU_END_S} s") from None
+            finally:
+                process.kill()
+                process.communicate()
+        if process.returncode != 0:
             words = (self.folder / "qemu.log").read_text(errors="replace").splitlines()
-            raise debian.lab_error(f"QEMU exited {status}: {words[-1] if words else 'no output'}")
+            raise debian.lab_error(
+                f"QEMU exited {process.returncode}: {words[-1] if words else 'no output'}")
         report = parse_report((self.folder / "report").read_text(errors="replace"))
         report.trace = (self.folder / "trace").read_text(errors="replace")
         if "finished" not in report.facts:
             raise debian.lab_error(f"the guest failed: {report.fact('failed') or 'no last word'}")
         return report
+
+    def talk(self, setup: guest_setup) -> None:
+        """Runs a guest with its console on this terminal, until it powers off."""
+        command = [*self._command(setup), "-serial", "mon:stdio",
+                   "-serial", f"file:{self.folder / 'report'}"]
+        subprocess.run(command, env=self._environment(), check=False)
+
+    def _listen(self, process: subprocess.Popen[bytes], connection: socket.socket) -> None:
+        """Keeps what the guest reports, and has QEMU do what it asks for, until it has ended."""
+        assert process.stdin is not None and process.stdout is not None
+        deadline = time.monotonic() + DEADLINE_S
+        qemu = monitor(connection)
+        rest = b""
+        with open(self.folder / "report", "wb") as report, selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while selector.select(max(0.0, deadline - time.monotonic())):
+                said = os.read(process.stdout.fileno(), 1 << 16)
+                if not said:
+                    return
+                report.write(said)
+                *lines, rest = (rest + said).split(b"\n")
+                for line in lines:
+                    name, _, command = line.partition(b" ")
+                    if name == b"monitor":
+                        process.stdin.write(qemu.execute(command.decode()).encode() + b"\n")
+                        process.stdin.flush()
+        raise debian.lab_error(f"the guest did not end within {DEADLINE_S} s")
 
     def _command(self, setup: guest_setup) -> list[str]:
         share = self.emulator / "usr/share"
@@ -125,8 +168,6 @@ class virtual_machine:
             *([] if setup.may_reboot else ["-no-reboot"]),
             "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(setup.virtual_cpus),
             "-machine", "q35", *setup.memory,
-            "-serial", f"file:{self.folder / 'console'}",
-            "-serial", f"file:{self.folder / 'report'}",
             "-chardev", f"file,id=firmware,path={self.folder / 'firmware'}",
             "-device", "isa-debugcon,iobase=0x402,chardev=firmware",
             *traces, "-D", str(self.folder / "trace"),

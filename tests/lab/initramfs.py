@@ -1,4 +1,4 @@
-"""Builds a guest's initramfs: busybox, the NVMe driver, nvme-cli and an init script.
+"""Builds a guest's initramfs: busybox, drivers, nvme-cli, our program and the tasks' scripts.
 
 The archive is written uncompressed in cpio's "newc" form: a guest without hardware
 virtualisation would need longer to unpack it than the host saves by packing it.
@@ -8,11 +8,14 @@ import lzma
 import re
 import stat
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import debian
 
+SCRIPTS = Path(__file__).with_name("guest")
+USERS = b"root:x:0:0::/:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n"
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 LOADER_IN_GUEST = "lib64/ld-linux-x86-64.so.2"  # the path compiled into every program
 
@@ -59,27 +62,39 @@ def module_dependencies(module: bytes) -> list[str]:
     return [name for name in found.group(1).decode().split(",") if name] if found else []
 
 
-def load_order(modules: Path, wanted: str) -> dict[str, bytes]:
-    """The wanted module and everything it needs, decompressed, in the order of loading.
+def load_order(modules: Path, wanted: Sequence[str]) -> dict[str, bytes]:
+    """The wanted modules and all that they need, decompressed, in the order of loading.
 
     Read from the modules themselves: `modules.dep` is made when a kernel is installed, and
-    ours is only unpacked.
+    ours is only unpacked. What is built into the kernel needs no loading.
+
+    @error lab_error: the kernel lacks one
     """
-    files = {path.name.removesuffix(".ko.xz").replace("-", "_"): path
-             for path in modules.rglob("*.ko.xz")}
+    files = {_module_name(path.name): path for path in modules.rglob("*.ko*")}
+    built_in = {_module_name(Path(line).name) for listing in modules.rglob("modules.builtin")
+                for line in listing.read_text(encoding="ascii").splitlines()}
     ordered: dict[str, bytes] = {}
 
     def visit(name: str) -> None:
-        key = name.replace("-", "_")
-        if key in ordered:
+        if name in ordered or name in built_in:
             return
-        content = lzma.decompress(files[key].read_bytes())
+        if name not in files:
+            raise debian.lab_error(f"{modules} has no module {name}")
+        content = files[name].read_bytes()
+        if files[name].suffix == ".xz":
+            content = lzma.decompress(content)
         for needed in module_dependencies(content):
-            visit(needed)
-        ordered[key] = content
+            visit(_module_name(needed))
+        ordered[name] = content
 
-    visit(wanted)
+    for name in wanted:
+        visit(_module_name(name))
     return ordered
+
+
+def _module_name(file: str) -> str:
+    """Files and dependencies write a name with either sign, the kernel with one."""
+    return file.partition(".")[0].replace("-", "_")
 
 
 def shared_libraries(tree: Path, program: Path) -> list[Path]:
@@ -99,19 +114,25 @@ def libraries_here(program: Path) -> list[Path]:
 
 def add_own(archive: archive_file, program: Path) -> None:
     """Our program with this machine's libraries, apart from those of the guest's release."""
+    archive.add("bin/runnel", b"/guest/runnel", stat.S_IFLNK | 0o777)
     archive.add_file("own/runnel", program.read_bytes())
     for library in libraries_here(program):
         name = "ld.so" if "ld-linux" in library.name else library.name
         archive.add_file(f"own/{name}", library.read_bytes())
 
 
-def build(tree: Path, init: Path, data: bytes, own: Path) -> bytes:
-    """An initramfs for the kernel of `tree` that runs `init`, which finds `data` as /data.
+def build(tree: Path, own: Path, drivers: dict[str, bytes], data: bytes = b"") -> bytes:
+    """An initramfs whose init does the tasks in `guest/`; they find `data` as /data.
 
-    Our own program is there as well; `/own/ld.so --library-path /own /own/runnel` runs it.
+    @param tree     packages for the guest's own use
+    @param own      our program, there with the libraries of this machine
+    @param drivers  modules in the order of loading
     """
     archive = archive_file()
-    archive.add_file("init", init.read_bytes())
+    for script in sorted(SCRIPTS.iterdir()):
+        archive.add_file(f"guest/{script.name}", script.read_bytes())
+    archive.add("init", b"guest/init.sh", stat.S_IFLNK | 0o777)
+    archive.add_file("etc/passwd", USERS, 0o644)
     archive.add_file("data", data, 0o644)
     archive.add_file("bin/busybox", (tree / "usr/bin/busybox").read_bytes())
     nvme = tree / "usr/sbin/nvme"
@@ -120,7 +141,6 @@ def build(tree: Path, init: Path, data: bytes, own: Path) -> bytes:
     for library in shared_libraries(tree, nvme):
         archive.add_file(f"{LIBRARIES}/{library.name}", library.read_bytes())
     add_own(archive, own)
-    drivers = load_order(tree / "usr/lib/modules", "nvme")
     for name, content in drivers.items():
         archive.add_file(f"modules/{name}.ko", content, 0o644)
     archive.add_file("modules/order", "".join(f"{name}.ko\n" for name in drivers).encode(), 0o644)

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
-"""The device lab: guests with Debian's kernel judge our devices. See README.md.
+"""The device lab: guests in QEMU judge our devices, and our driver of theirs. See README.md.
 
-usage: lab.py [LANE] [--only CASE]... [--list] [--runnel PATH] [--cache DIR] [--report FILE]
+usage: lab.py [LANE] [--only CASE]... [--kernel KERNEL]... [--all] [--list | --shell]
+              [--runnel PATH] [--cache DIR] [--report FILE]
 Exit status 0 when every case passed, 1 when one failed or the lab could not run, 2 for usage.
 """
 
@@ -11,34 +12,24 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 sys.dont_write_bytecode = True  # the checkout stays as it is
 
 import cases  # noqa: E402
 import debian  # noqa: E402
-import judge  # noqa: E402
+import kernels  # noqa: E402
+import laboratory  # noqa: E402
+import results  # noqa: E402
+import vfio_cases  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@dataclass
-class result:
-    case: str
-    seconds: float = 0.0
-    verdicts: list[judge.verdict] = field(default_factory=list)
-    failure: str = ""  # why the case did not come to its end
-    logs: str = ""  # folder with consoles and traces, kept when the case failed
-
-    @property
-    def passed(self) -> bool:
-        return not self.failure and all(verdict.passed for verdict in self.verdicts)
-
-
-def run(case: cases.lab_case, lab: cases.laboratory) -> result:
+def run(case: laboratory.lab_case, lab: laboratory.laboratory) -> results.result:
     folder = Path(tempfile.mkdtemp(prefix="runnel-lab-"))
-    outcome = result(case.name)
+    outcome = results.result(case)
     start = time.monotonic()
     try:
         outcome.verdicts = case.run(lab, folder)
@@ -54,53 +45,81 @@ def run(case: cases.lab_case, lab: cases.laboratory) -> result:
     return outcome
 
 
-def show(outcome: result) -> None:
-    print(f"{'ok' if outcome.passed else 'FAILED':7}{outcome.case:20}{outcome.seconds:6.1f} s")
-    for verdict in outcome.verdicts:
-        mark = "ok" if verdict.passed else "FAILED"
-        print(f"       {mark:7}{verdict.check:11}{verdict.detail}")
-    if outcome.failure:
-        print(f"       {outcome.failure}")
-    if outcome.logs:
-        print(f"       console, trace and logs: {outcome.logs}")
-    sys.stdout.flush()
+def talk(lab: laboratory.laboratory, kernel: str) -> int:
+    """A prompt in a guest with that kernel, through the best that it has."""
+    where = [where for where in vfio_cases.PLACES if where.kernel.name == kernel][-1]
+    with tempfile.TemporaryDirectory(prefix="runnel-lab-") as folder:
+        try:
+            vfio_cases.shell(lab, Path(folder), where)
+        except debian.lab_error as error:
+            print(f"lab: {error}", file=sys.stderr)
+            return 1
+    return 0
 
 
-def parse_words() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Boots guests on our devices and judges both.")
+def choose(words: argparse.Namespace) -> list[laboratory.lab_case]:
+    """The rows that the words ask for: a kernel that is named is run even if CI leaves it out."""
+    def is_chosen(case: laboratory.lab_case) -> bool:
+        kernel = case.where.kernel if case.where else None
+        if words.lane not in (None, case.lane):
+            return False
+        if words.only and not any(pattern == case.name or fnmatchcase(case.title, pattern)
+                                  for pattern in words.only):
+            return False
+        if words.kernel:
+            return kernel is not None and kernel.name in words.kernel
+        return words.all or kernel is None or kernel.always
+
+    return [case for case in cases.CASES if is_chosen(case)]
+
+
+def word_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Boots guests on our devices, or our program in "
+                                                 "guests, and judges both.")
     lanes = sorted({case.lane for case in cases.CASES})
-    names = [case.name for case in cases.CASES]
+    names = [kernel.name for kernel in kernels.KERNELS]
     parser.add_argument("lane", nargs="?", choices=lanes, help="only the cases of this lane")
-    parser.add_argument("--only", action="append", choices=names, metavar="CASE",
-                        help="only this case; may be repeated")
-    parser.add_argument("--list", action="store_true", help="print the cases and stop")
+    parser.add_argument("--only", action="append", metavar="CASE",
+                        help="only this case, or the rows that a pattern such as 'bed/own/cdev/*' "
+                             "matches; may be repeated")
+    parser.add_argument("--kernel", action="append", choices=names, metavar="KERNEL",
+                        help=f"only rows of this kernel, of {', '.join(names)}; may be repeated")
+    parser.add_argument("--all", action="store_true", help="also the kernels that CI leaves out")
+    parser.add_argument("--list", action="store_true", help="print the rows and stop")
+    parser.add_argument("--shell", action="store_true",
+                        help="a prompt in a guest of the first KERNEL, its disk at vfio-pci")
     parser.add_argument("--runnel", type=Path, default=ROOT / "build/apps/runnel",
                         help="the program under test (default: %(default)s)")
     parser.add_argument("--cache", type=Path, default=debian.default_cache(),
-                        help="where package trees are kept (default: %(default)s)")
+                        help="where package trees and kernels are kept (default: %(default)s)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the results as JSON")
-    return parser.parse_args()
+    return parser
 
 
 def main() -> int:
-    words = parse_words()
-    chosen = [case for case in cases.CASES
-              if words.lane in (None, case.lane) and case.name in (words.only or [case.name])]
+    parser = word_parser()
+    words = parser.parse_args()
+    lab = laboratory.laboratory(words.runnel.resolve(), words.cache.resolve())
+    if words.shell:
+        return talk(lab, (words.kernel or ["own"])[0])
+    chosen = choose(words)
+    if not chosen:
+        parser.error("no such case; --list prints them")
     if words.list:
         for case in chosen:
-            print(f"{case.lane}  {case.name:20}{case.goal}")
+            print(f"{case.lane:5} {case.title:32}{case.goal}")
         return 0
-    lab = cases.laboratory(words.runnel.resolve(), words.cache.resolve())
     outcomes = []
     for case in chosen:
         outcomes.append(run(case, lab))
-        show(outcomes[-1])
+        results.show(outcomes[-1])
     passed = sum(outcome.passed for outcome in outcomes)
     if words.report:
-        rows = [{**asdict(outcome), "passed": outcome.passed} for outcome in outcomes]
-        words.report.write_text(json.dumps({"seed": cases.SEED, "cases": rows}, indent=2) + "\n")
-    print(f"{passed} passed, {len(outcomes) - passed} failed")
-    return 0 if outcomes and passed == len(outcomes) else 1
+        rows = [results.as_json(outcome) for outcome in outcomes]
+        document = {"seed": laboratory.SEED, "cases": rows}
+        words.report.write_text(json.dumps(document, indent=2) + "\n")
+    print(results.table(outcomes) + f"{passed} passed, {len(outcomes) - passed} failed")
+    return 0 if passed == len(outcomes) else 1
 
 
 if __name__ == "__main__":

@@ -8,10 +8,14 @@ because a judge that always says yes would never be noticed.
 import hashlib
 import io
 import json
+import lzma
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
+from dataclasses import replace
 from pathlib import Path
 
 sys.dont_write_bytecode = True
@@ -20,8 +24,12 @@ import debian  # noqa: E402
 import guest  # noqa: E402
 import initramfs  # noqa: E402
 import judge  # noqa: E402
+import judge_vfio  # noqa: E402
 import kernels  # noqa: E402
+import monitor  # noqa: E402
 import own_kernel  # noqa: E402
+import results  # noqa: E402
+import vfio_cases  # noqa: E402
 
 MSIX_INTERRUPTS = """begin interrupts
  24:          0         14  PCI-MSIX-0000:00:01.0   0-edge      nvme0q0
@@ -57,6 +65,20 @@ class archives(unittest.TestCase):
         module = b"\x7fELF\0license=GPL\0depends=nvme-core,nvme-auth\0name=nvme\0"
         self.assertEqual(initramfs.module_dependencies(module), ["nvme-core", "nvme-auth"])
         self.assertEqual(initramfs.module_dependencies(b"a\0depends=\0b"), [])
+
+    def test_modules_are_loaded_after_what_they_need_unless_it_is_built_in(self) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "vfio-pci.ko").write_bytes(b"\0depends=vfio-pci-core,irqbypass\0")
+            (folder / "vfio-pci-core.ko.xz").write_bytes(lzma.compress(b"\0depends=vfio\0"))
+            (folder / "vfio.ko").write_bytes(b"\0depends=\0")
+            (folder / "modules.builtin").write_text("kernel/virt/lib/irqbypass.ko\n")
+            order = initramfs.load_order(folder, ["vfio-pci", "vfio"])
+            self.assertEqual(list(order), ["vfio", "vfio_pci_core", "vfio_pci"])
+            self.assertEqual(order["vfio_pci_core"], b"\0depends=vfio\0")
+            self.assertEqual(initramfs.load_order(folder, ["irqbypass"]), {})
+            with self.assertRaisesRegex(debian.lab_error, "has no module nvme"):
+                initramfs.load_order(folder, ["nvme"])
 
 
 class reports(unittest.TestCase):
@@ -222,6 +244,35 @@ class verdicts(unittest.TestCase):
             self.assertTrue(judge.copy_is_equal(Path(file.name), digest, 1, first_mib=1).passed)
 
 
+class monitors(unittest.TestCase):
+    def test_an_answer_is_one_line_and_events_between_are_skipped(self) -> None:
+        ours, theirs = socket.socketpair()
+        asked = []
+
+        def be_qemu() -> None:
+            with theirs, theirs.makefile("rw") as lines:
+                lines.write('{"QMP": {}}\n')
+                lines.flush()
+                for answers in (['{"return": {}}'],
+                                ['{"event": "DEVICE_DELETED"}', '{"return": {}}'],
+                                ['{"error": {"class": "GenericError", "desc": "no such bus"}}'],
+                                ['{"return": "OK id: disk\\r\\n"}']):
+                    asked.append(json.loads(lines.readline())["execute"])
+                    lines.write("".join(f"{answer}\n" for answer in answers))
+                    lines.flush()
+
+        qemu = threading.Thread(target=be_qemu)
+        qemu.start()
+        with ours:
+            client = monitor.monitor(ours)
+            answers = [client.execute(f'{{"execute": "{name}"}}') for name in "abc"]
+            qemu.join()
+            with self.assertRaisesRegex(debian.lab_error, "monitor does not answer"):
+                client.execute('{"execute": "d"}')
+        self.assertEqual(asked, ["qmp_capabilities", "a", "b", "c"])
+        self.assertEqual(answers, ["ok", "error: no such bus", "OK id: disk"])
+
+
 class packages(unittest.TestCase):
     def test_the_newest_kernel_of_a_series_is_taken_and_no_other_build_of_it(self) -> None:
         names = ["linux-image-6.12.9+deb12-amd64", "linux-image-6.12.90+deb12-amd64",
@@ -237,6 +288,76 @@ class packages(unittest.TestCase):
         wanted = "# why\nCONFIG_A=y\nCONFIG_B=m\nCONFIG_C=y\n"
         self.assertEqual(own_kernel.refused_options(wanted, "CONFIG_A=y\n# CONFIG_C is not set\n"),
                          ["CONFIG_B=m", "CONFIG_C=y"])
+
+
+class places(unittest.TestCase):
+    def test_every_transport_of_every_kernel_is_tried_on_every_platform(self) -> None:
+        rows = [str(where) for where in vfio_cases.PLACES]
+        self.assertEqual(len(rows), len(set(rows)))
+        self.assertEqual(len(rows), 4 * sum(len(one.transports) for one in kernels.KERNELS))
+        self.assertIn("own/cdev/39/plain", rows)
+
+    def test_the_table_has_a_line_for_each_place_and_a_column_for_each_case(self) -> None:
+        where = vfio_cases.PLACES[-1]
+        bed = replace(vfio_cases.CASES[0], where=where)
+        other = replace(bed, where=replace(where, remapping=False))
+        plug = replace(bed, name="plug")
+        lines = results.table([results.result(bed, 7.6), results.result(plug, failure="x"),
+                               results.result(other, 3.0)]).splitlines()
+        self.assertEqual([line.split() for line in lines],
+                         [["kernel", "transport", "aw-bits", "remapping", "bed", "plug"],
+                          ["7.2", "group", "48", "on", "ok", "8", "s", "FAILED", "0", "s"],
+                          ["7.2", "group", "48", "off", "ok", "3", "s"]])
+        self.assertEqual(results.table([results.result(replace(bed, where=None))]), "")
+
+
+class vfio_verdicts(unittest.TestCase):
+    CDEV = next(where for where in vfio_cases.PLACES if where.transport == "cdev"
+                and where.address_bits == 48 and where.remapping)
+    GROUP = next(where for where in vfio_cases.PLACES if where.kernel.name == "6.12")
+
+    def test_a_platform_is_known_by_its_width_and_by_the_interrupts_in_use(self) -> None:
+        text = ("kernel 6.12\niommu {:#x} {:#x}\nbegin interrupts\n 26: 1 {}PCI-MSIX nvme0q0\n"
+                "end interrupts\n")
+        wide, narrow, remaps = 47 << 16, 38 << 16, 8
+        for bits, more, chip, passed in ((wide, remaps, "IR-", True), (wide, remaps, "", False),
+                                         (narrow, remaps, "IR-", False), (wide, 0, "", False)):
+            report = guest.parse_report(text.format(bits, more, chip))
+            self.assertEqual(judge_vfio.platform_is(report, self.CDEV).passed, passed)
+        plain = guest.parse_report(text.format(narrow, 0, ""))
+        self.assertTrue(judge_vfio.platform_is(plain, self.GROUP).passed)
+
+    def test_a_disk_must_come_back_to_the_kernel(self) -> None:
+        for drivers, passed in ((("nvme", "vfio-pci", "nvme"), True), (("nvme", "vfio-pci"), False),
+                                (("nvme", "nvme", "nvme"), False)):
+            report = guest.parse_report("".join(f"driver {name}\n" for name in drivers))
+            self.assertEqual(judge_vfio.driver_returns(report, self.GROUP).passed, passed)
+
+    def test_a_kernel_has_exactly_the_nodes_that_are_expected_of_it(self) -> None:
+        group = "node /dev/vfio/vfio\nnode /dev/vfio/5\n"
+        device = "node /dev/iommu\nnode /dev/vfio/devices/vfio0\n"
+        for text, by_group, by_cdev in ((group, True, False), (group + device, False, True),
+                                        (device, False, False), ("", False, False)):
+            report = guest.parse_report(text)
+            self.assertEqual(judge_vfio.nodes_appear(report, self.GROUP).passed, by_group)
+            self.assertEqual(judge_vfio.nodes_appear(report, self.CDEV).passed, by_cdev)
+
+    def test_a_node_that_is_open_to_all_is_a_fault_and_so_is_one_closed_to_its_user(self) -> None:
+        shared, own = "/dev/vfio/vfio", "/dev/vfio/5"
+        after = f"open_to_user {shared}\nopen_to_user {own}\n"
+        for text, passed in ((f"open_to_all {shared}\n{after}", True),
+                             (f"open_to_all {own}\n{after}", False),
+                             (f"open_to_user {shared}\n", False)):
+            report = guest.parse_report(text)
+            self.assertEqual(judge_vfio.user_is_let_in(report, self.GROUP).passed, passed)
+            self.assertFalse(judge_vfio.user_is_let_in(report, self.CDEV).passed)
+
+    def test_our_program_must_have_done_something_and_nothing_wrong(self) -> None:
+        text = ('begin identify\n{{"name": "ram"}}\nend identify\n'
+                'begin perf\n{{"ios": {}, "verify_mismatches": {}}}\nend perf\n')
+        for ios, mismatches, passed in ((9, 0, True), (0, 0, False), (9, 1, False)):
+            report = guest.parse_report(text.format(ios, mismatches))
+            self.assertEqual(judge_vfio.program_runs(report, self.GROUP).passed, passed)
 
 
 class trees(unittest.TestCase):

@@ -1,0 +1,98 @@
+"""What the lab's cases share, and what a case is."""
+
+import hashlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import debian
+import guest
+import initramfs
+import judge
+import kernels
+
+DATA_MIB = 64
+DISK_MIB = 128
+SEED = 1
+
+
+class laboratory:
+    """What the cases share. It is made when a case first asks for it."""
+
+    def __init__(self, runnel: Path, cache: Path) -> None:
+        self._runnel = runnel
+        self._cache = cache
+
+    @cached_property
+    def runnel(self) -> Path:
+        if not self._runnel.is_file():
+            raise debian.lab_error(f"no {self._runnel}; run ./dev build")
+        return self._runnel
+
+    @cached_property
+    def emulator_tree(self) -> Path:
+        return debian.ensure(debian.EMULATOR, self._cache)
+
+    @cached_property
+    def guest_tree(self) -> Path:
+        return debian.ensure(debian.GUEST, self._cache)
+
+    @cached_property
+    def data(self) -> bytes:
+        return random.Random(SEED).randbytes(DATA_MIB << 20)
+
+    def digest(self, mib: int) -> str:
+        return hashlib.sha256(self.data[: mib << 20]).hexdigest()
+
+    @cached_property
+    def initramfs(self) -> bytes:
+        drivers = initramfs.load_order(self.guest_tree / "usr/lib/modules", ["nvme"])
+        return initramfs.build(self.guest_tree, self.runnel, drivers, self.data)
+
+    def machine(self, folder: Path) -> guest.virtual_machine:
+        """A machine for the guest release's own kernel, with all data on board."""
+        return self._machine(folder, self.guest_tree, self.initramfs)
+
+    def machine_of(self, folder: Path, kernel: kernels.kernel,
+                   modules: list[str]) -> guest.virtual_machine:
+        """A machine for some kernel, with its modules and no data."""
+        kernel_tree = kernel.unpack(self._cache)
+        drivers = initramfs.load_order(kernel_tree, modules)
+        return self._machine(folder, kernel_tree,
+                             initramfs.build(self.guest_tree, self.runnel, drivers))
+
+    def _machine(self, folder: Path, kernel_tree: Path, content: bytes) -> guest.virtual_machine:
+        image = folder / "initramfs"
+        image.write_bytes(content)
+        kernel = next(kernel_tree.rglob("vmlinuz*"))
+        return guest.virtual_machine(self.emulator_tree, kernel, image, folder)
+
+
+@dataclass(frozen=True)
+class place:
+    """Where a case on VFIO happens: what its row of the table begins with."""
+
+    kernel: kernels.kernel
+    transport: str  # group or cdev
+    address_bits: int  # that the guest's IOMMU translates
+    remapping: bool  # of interrupts
+
+    def __str__(self) -> str:
+        remapping = "remapping" if self.remapping else "plain"
+        return f"{self.kernel.name}/{self.transport}/{self.address_bits}/{remapping}"
+
+
+@dataclass(frozen=True)
+class lab_case:
+    name: str
+    lane: str
+    goal: str
+    # Gets a folder of its own for sockets, images and logs, which is kept if the case fails.
+    run: Callable[[laboratory, Path], list[judge.verdict]]
+    where: place | None = None
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}/{self.where}" if self.where else self.name
