@@ -71,4 +71,4 @@ def _row_heading(where: place) -> str:
 
 
 def _cell(outcome: result | None) -> str:
-    return f"  {outcome.word:6}{outcome.seconds:4.0f} s" if outcome else " " * 14
+    return f"  {outcome.word:7}{outcome.seconds:3.0f} s" if outcome else " " * 14
