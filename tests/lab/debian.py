@@ -59,6 +59,8 @@ def ensure(tree: package_tree, cache: Path) -> Path:
 
 def cached(folder: Path, make: Callable[[Path], None]) -> Path:
     """The folder, made now unless it is there. `make` has it appear whole, by renaming."""
+    if folder.exists():
+        return folder  # without waiting for a run that makes another one
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_name("lock"), "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be making the same one
