@@ -161,7 +161,7 @@ def mirror() -> str:
 
 def run(command: list[str], deadline_s: int = NETWORK_DEADLINE_S,
         folder: Path | None = None) -> str:
-    """Standard output of a command; its last words become the error if it fails."""
+    """Standard output of a command; the first error that it names becomes ours if it fails."""
     if shutil.which(command[0]) is None:
         raise lab_error(f"{command[0]} is not here: the lab runs on Debian and its relatives")
     try:
@@ -170,6 +170,7 @@ def run(command: list[str], deadline_s: int = NETWORK_DEADLINE_S,
     except subprocess.TimeoutExpired:
         raise lab_error(f"`{command[0]}` took longer than {deadline_s} s") from None
     if done.returncode != 0:
-        words = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise lab_error(f"`{' '.join(command)}` failed: {words[-1] if words else 'no output'}")
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        errors = [line for line in lines if re.search(r"^E: |\berror: ", line)] or lines[-1:]
+        raise lab_error(f"`{' '.join(command)}` failed: {errors[0] if errors else 'no output'}")
     return done.stdout

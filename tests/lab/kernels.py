@@ -17,7 +17,6 @@ class kernel:
     always: bool = False  # run without --all, too
 
 
-
 def package_name(version: str) -> str:
     """An expression for the ordinary kernels of a series: not those for clouds or real time."""
     return rf"linux-image-({version}\.[\d.-]+(?:\+deb[\d.]+)?)-amd64"

@@ -9,6 +9,7 @@ Exit status 0 when every case passed, 1 when one failed or the lab could not run
 import argparse
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,7 +36,8 @@ def run(case: laboratory.lab_case, lab: laboratory.laboratory) -> results.result
         outcome.verdicts = case.run(lab, folder)
     except debian.lab_error as error:
         outcome.failure = str(error)
-    except (ValueError, LookupError) as error:  # output that is not what it should be
+    # Output that is not what it should be, a pipe that ends, a tool that fails: other rows go on.
+    except (ValueError, LookupError, OSError, subprocess.SubprocessError) as error:
         outcome.failure = f"{type(error).__name__}: {error}"
     outcome.seconds = round(time.monotonic() - start, 1)
     if outcome.passed or not any(folder.iterdir()):

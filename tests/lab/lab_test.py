@@ -26,6 +26,8 @@ import initramfs  # noqa: E402
 import judge  # noqa: E402
 import judge_vfio  # noqa: E402
 import kernels  # noqa: E402
+import lab  # noqa: E402
+import laboratory  # noqa: E402
 import monitor  # noqa: E402
 import own_kernel  # noqa: E402
 import results  # noqa: E402
@@ -297,6 +299,18 @@ class places(unittest.TestCase):
         self.assertEqual(len(rows), 4 * sum(len(one.transports) for one in kernels.KERNELS))
         self.assertIn("own/cdev/39/plain", rows)
 
+    def test_ci_runs_both_transports_of_the_own_kernel_and_debians_groups(self) -> None:
+        def rows(*words: str) -> list[str]:
+            return [case.title for case in lab.choose(lab.word_parser().parse_args(words))]
+
+        self.assertEqual(rows("vfio"), [
+            *[f"bed/{kernel}/{platform}" for kernel in ("own/group", "own/cdev", "6.12/group")
+              for platform in ("39/plain", "39/remapping", "48/plain", "48/remapping")],
+            "plug/own/group/48/remapping", "plug/6.12/group/48/remapping"])
+        self.assertEqual(len(rows("vfio", "--all")), 34)
+        self.assertEqual(rows("--kernel", "5.10", "--only", "plug"),
+                         ["plug/5.10/group/48/remapping"])
+
     def test_the_table_has_a_line_for_each_place_and_a_column_for_each_case(self) -> None:
         where = vfio_cases.PLACES[-1]
         bed = replace(vfio_cases.CASES[0], where=where)
@@ -360,12 +374,25 @@ class vfio_verdicts(unittest.TestCase):
             self.assertEqual(judge_vfio.program_runs(report, self.GROUP).passed, passed)
 
 
+class runs(unittest.TestCase):
+    def test_a_case_that_breaks_is_a_row_that_failed(self) -> None:
+        def broken(_lab: laboratory.laboratory, _folder: Path) -> list[judge.verdict]:
+            raise BrokenPipeError("it has ended")
+
+        outcome = lab.run(laboratory.lab_case("bed", "vfio", "", broken),
+                          laboratory.laboratory(Path("runnel"), Path("cache")))
+        self.assertFalse(outcome.passed)
+        self.assertEqual(outcome.failure, "BrokenPipeError: it has ended")
+
+
 class trees(unittest.TestCase):
     def test_a_failed_command_becomes_one_line(self) -> None:
         with self.assertRaisesRegex(debian.lab_error, "^`false` failed: no output$"):
             debian.run(["false"])
         with self.assertRaisesRegex(debian.lab_error, "is not here"):
             debian.run(["no-such-program"])
+        with self.assertRaisesRegex(debian.lab_error, "failed: a.c:1:2: error: no b$"):
+            debian.run(["sh", "-c", "echo CC a.o; echo a.c:1:2: error: no b >&2; echo 2; false"])
 
     def test_the_lab_lists_its_cases_without_a_cache(self) -> None:
         lab = Path(__file__).with_name("lab.py")

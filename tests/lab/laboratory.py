@@ -89,8 +89,8 @@ class lab_case:
     name: str
     lane: str
     goal: str
-    # Gets the laboratory, and a folder of its own for sockets, images and logs, which is kept if the
-    # case fails. What needs a place as well is given one by `vfio_cases.at`.
+    # Gets the laboratory, and a folder of its own for sockets, images and logs, which is kept if
+    # the case fails. What needs a place as well is given one by `vfio_cases.at`.
     run: Callable[..., list[judge.verdict]]
     where: place | None = None
 

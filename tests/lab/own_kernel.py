@@ -27,7 +27,7 @@ BUILD_DEADLINE_S = 3600
 
 
 def ensure(cache: Path) -> Path:
-    """A folder with `vmlinuz`, its modules and `modules.builtin`, built now unless cached."""
+    """A folder with `vmlinuz` and `modules.builtin`, built now unless cached."""
     source = debian.ensure(SOURCE, cache)
     origins = [OPTIONS, source / "packages", Path(__file__)]
     key = hashlib.sha256(b"".join(origin.read_bytes() for origin in origins)).hexdigest()[:16]
@@ -43,12 +43,11 @@ def _make(source: Path, folder: Path) -> None:
         archive = next((source / "usr/src").glob("linux-source-*.tar.xz"))
         debian.run(["tar", "-xf", str(archive), "-C", name, "--strip-components=1"])
         _configure(scratch)
-        _run_make(scratch, "bzImage", "modules")
+        _run_make(scratch, "bzImage")
         content = scratch / "content"
         content.mkdir(mode=0o755)
         shutil.copy(scratch / "arch/x86/boot/bzImage", content / "vmlinuz")
-        for found in [scratch / "modules.builtin", *scratch.rglob("*.ko")]:
-            shutil.copy(found, content)
+        shutil.copy(scratch / "modules.builtin", content)
         content.rename(folder)
 
 

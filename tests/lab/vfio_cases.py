@@ -27,7 +27,7 @@ PLACES = tuple(place(kernel, transport, bits, remapping)
 BEST_PLACES = tuple(where for where in PLACES
                     if where.address_bits == 48 and where.remapping and where.transport == "group")
 
-check = Callable[[judge.boot_report, place], judge.verdict]
+check = Callable[[guest.boot_report, place], judge.verdict]
 
 
 def setup(task: str, devices: list[str], image: Path, where: place) -> guest.guest_setup:
