@@ -103,7 +103,8 @@ def main() -> int:
     words = parser.parse_args()
     lab = laboratory.laboratory(words.runnel.resolve(), words.cache.resolve())
     if words.shell:
-        return talk(lab, (words.kernel or ["own"])[0])
+        usual = [kernel.name for kernel in kernels.KERNELS if kernel.always]
+        return talk(lab, (words.kernel or usual)[0])
     chosen = choose(words)
     if not chosen:
         parser.error("no such case; --list prints them")
