@@ -60,7 +60,7 @@ def talk(lab: laboratory.laboratory, kernel: str) -> int:
 
 
 def choose(words: argparse.Namespace) -> list[laboratory.lab_case]:
-    """The rows that the words ask for: a kernel that is named is run even if CI leaves it out."""
+    """The rows that the words ask for: a kernel that is named is run without --all."""
     def is_chosen(case: laboratory.lab_case) -> bool:
         kernel = case.where.kernel if case.where else None
         if words.lane not in (None, case.lane):
@@ -86,7 +86,7 @@ def word_parser() -> argparse.ArgumentParser:
                              "matches; may be repeated")
     parser.add_argument("--kernel", action="append", choices=names, metavar="KERNEL",
                         help=f"only rows of this kernel, of {', '.join(names)}; may be repeated")
-    parser.add_argument("--all", action="store_true", help="also the kernels that CI leaves out")
+    parser.add_argument("--all", action="store_true", help="all kernels, not the usual one alone")
     parser.add_argument("--list", action="store_true", help="print the rows and stop")
     parser.add_argument("--shell", action="store_true",
                         help="a prompt in a guest of the first KERNEL, its disk at vfio-pci")

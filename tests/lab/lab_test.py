@@ -299,7 +299,7 @@ class places(unittest.TestCase):
         self.assertEqual(len(rows), 4 * sum(len(one.transports) for one in kernels.KERNELS))
         self.assertIn("own/cdev/39/plain", rows)
 
-    def test_ci_runs_one_kernel_and_others_are_for_who_names_them(self) -> None:
+    def test_the_lane_runs_one_kernel_and_others_are_for_who_names_them(self) -> None:
         def rows(*words: str) -> list[str]:
             return [case.title for case in lab.choose(lab.word_parser().parse_args(words))]
 
