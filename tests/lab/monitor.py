@@ -45,4 +45,5 @@ class monitor:
         line = self._lines.readline()
         if not line:
             raise ConnectionError("it has ended")
-        return json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
+        return answer

@@ -45,7 +45,8 @@ def serve(runnel: Path, socket: Path, options: list[str], log: Path) -> Iterator
 
 def identify(runnel: Path, socket: Path) -> dict[str, Any]:
     """What `runnel identify` reads from the controller with our own driver."""
-    return json.loads(_run(runnel, "identify", f"vfio-user:{socket}", "--json"))
+    told: dict[str, Any] = json.loads(_run(runnel, "identify", f"vfio-user:{socket}", "--json"))
+    return told
 
 
 def copy_out(runnel: Path, socket: Path, file: Path) -> None:
