@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class verdict:
     check: str
     passed: bool
     detail: str
+    figures: dict[str, int] = field(default_factory=dict)  # of the table, by their units
 
 
 check = Callable[[boot_report], verdict]

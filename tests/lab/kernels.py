@@ -14,7 +14,7 @@ class kernel:
     name: str
     transports: tuple[str, ...]
     unpack: Callable[[Path], Path]  # gets the cache, gives the folder of an image and its modules
-    always: bool = False  # run without --all, too
+    always: bool = False  # some of its rows are run without --all, too
 
 
 def package_name(version: str) -> str:
@@ -29,7 +29,7 @@ def _debian_kernel(version: str, *suites: str, always: bool = False) -> kernel:
 
 
 KERNELS = (
-    kernel("own", ("group", "cdev"), own_kernel.ensure),
+    kernel("own", ("group", "cdev"), own_kernel.ensure, always=True),
     _debian_kernel("5.10", "bullseye"),
     _debian_kernel("6.1", "bookworm"),
     _debian_kernel("6.12", "bookworm", "bookworm-backports", always=True),

@@ -60,17 +60,16 @@ def talk(lab: laboratory.laboratory, kernel: str) -> int:
 
 
 def choose(words: argparse.Namespace) -> list[laboratory.lab_case]:
-    """The rows that the words ask for: a kernel that is named is run without --all."""
+    """The rows that the words ask for: a row or a kernel that is named is run without --all."""
+    only = words.only or []
+
     def is_chosen(case: laboratory.lab_case) -> bool:
-        kernel = case.where.kernel if case.where else None
-        if words.lane not in (None, case.lane):
-            return False
-        if words.only and not any(pattern == case.name or fnmatchcase(case.title, pattern)
-                                  for pattern in words.only):
+        is_named = any(fnmatchcase(case.title, pattern) for pattern in only)
+        if words.lane not in (None, case.lane) or (only and not is_named and case.name not in only):
             return False
         if words.kernel:
-            return kernel is not None and kernel.name in words.kernel
-        return words.all or kernel is None or kernel.always
+            return case.where is not None and case.where.kernel.name in words.kernel
+        return words.all or is_named or case.always
 
     return [case for case in cases.CASES if is_chosen(case)]
 
@@ -86,7 +85,7 @@ def word_parser() -> argparse.ArgumentParser:
                              "matches; may be repeated")
     parser.add_argument("--kernel", action="append", choices=names, metavar="KERNEL",
                         help=f"only rows of this kernel, of {', '.join(names)}; may be repeated")
-    parser.add_argument("--all", action="store_true", help="all kernels, not the usual one alone")
+    parser.add_argument("--all", action="store_true", help="all rows, not the usual ones alone")
     parser.add_argument("--list", action="store_true", help="print the rows and stop")
     parser.add_argument("--shell", action="store_true",
                         help="a prompt in a guest of the first KERNEL, its disk at vfio-pci")
@@ -110,7 +109,7 @@ def main() -> int:
         parser.error("no such case; --list prints them")
     if words.list:
         for case in chosen:
-            print(f"{case.lane:5} {case.title:32}{case.goal}")
+            print(f"{case.lane:5} {case.title:36}{case.goal}")
         return 0
     outcomes = []
     for case in chosen:

@@ -17,6 +17,7 @@ import threading
 import unittest
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 sys.dont_write_bytecode = True
 
@@ -24,7 +25,6 @@ import debian  # noqa: E402
 import guest  # noqa: E402
 import initramfs  # noqa: E402
 import judge  # noqa: E402
-import judge_vfio  # noqa: E402
 import kernels  # noqa: E402
 import lab  # noqa: E402
 import laboratory  # noqa: E402
@@ -216,8 +216,9 @@ class verdicts(unittest.TestCase):
         space = {"nsze": 8, "ncap": 8, "flbas": 1, "lbafs": [{"ds": 9}, {"ds": 12}]}
         report = guest.parse_report(f"begin id-ctrl 0\n{json.dumps(controller)}\nend id-ctrl 0\n"
                                     f"begin id-ns 0\n{json.dumps(space)}\nend id-ns 0\n")
-        ours = {"controller": controller | {"mn": "Runnel"},
-                "namespaces": [{"nsze": 8, "ncap": 8, "flbas": 1, "lba_bytes": 4096}]}
+        ours: dict[str, Any] = {
+            "controller": controller | {"mn": "Runnel"},
+            "namespaces": [{"nsze": 8, "ncap": 8, "flbas": 1, "lba_bytes": 4096}]}
         self.assertTrue(judge.identify_agrees(report, ours).passed)
         ours["controller"]["mdts"] = 5
         told = judge.identify_agrees(report, ours)
@@ -296,17 +297,23 @@ class places(unittest.TestCase):
     def test_every_transport_of_every_kernel_is_tried_on_every_platform(self) -> None:
         rows = [str(where) for where in vfio_cases.PLACES]
         self.assertEqual(len(rows), len(set(rows)))
-        self.assertEqual(len(rows), 4 * sum(len(one.transports) for one in kernels.KERNELS))
+        self.assertEqual(len(rows), 8 * sum(len(one.transports) for one in kernels.KERNELS))
         self.assertIn("own/cdev/39/plain", rows)
+        self.assertIn("own/cdev/39/plain/huge", rows)
 
-    def test_the_lane_runs_one_kernel_and_others_are_for_who_names_them(self) -> None:
+    def test_the_lane_runs_two_kernels_and_other_rows_are_for_who_names_them(self) -> None:
         def rows(*words: str) -> list[str]:
             return [case.title for case in lab.choose(lab.word_parser().parse_args(words))]
 
-        self.assertEqual(rows("vfio"), [
-            "bed/6.12/group/39/plain", "bed/6.12/group/39/remapping", "bed/6.12/group/48/plain",
-            "bed/6.12/group/48/remapping", "plug/6.12/group/48/remapping"])
-        self.assertEqual(len(rows("vfio", "--all")), 34)
+        usual = ["own/group", "own/cdev", "6.12/group"]
+        extremes = ("39/plain", "48/remapping")
+        self.assertEqual(rows("vfio", "--only", "bed"),
+                         [f"bed/{name}/{platform}" for name in usual for platform in extremes])
+        self.assertEqual(rows("vfio", "--only", "plug"),
+                         [f"plug/{name}/48/remapping" for name in usual])
+        self.assertEqual(len(rows("vfio", "--only", "bed", "--all")), 28)
+        self.assertEqual(rows("--only", "bed/own/cdev/48/*"),
+                         ["bed/own/cdev/48/plain", "bed/own/cdev/48/remapping"])
         self.assertEqual(rows("--kernel", "5.10", "--only", "plug"),
                          ["plug/5.10/group/48/remapping"])
 
@@ -315,62 +322,15 @@ class places(unittest.TestCase):
         bed = replace(vfio_cases.CASES[0], where=where)
         other = replace(bed, where=replace(where, remapping=False))
         plug = replace(bed, name="plug")
-        lines = results.table([results.result(bed, 7.6), results.result(plug, failure="x"),
+        moved = [judge.verdict("perf", True, "", {"MiB": 5})]
+        lines = results.table([results.result(bed, 7.6, moved), results.result(plug, failure="x"),
                                results.result(other, 3.0)]).splitlines()
         self.assertEqual([line.split() for line in lines],
-                         [["kernel", "transport", "aw-bits", "remapping", "bed", "plug"],
-                          ["7.2", "group", "48", "on", "ok", "8", "s", "FAILED", "0", "s"],
-                          ["7.2", "group", "48", "off", "ok", "3", "s"]])
+                         [["kernel", "transport", "aw-bits", "remapping", "pages", "bed", "plug"],
+                          ["7.2", "group", "48", "on", "2", "MiB", "ok", "8", "s,", "5", "MiB",
+                           "FAILED", "0", "s"],
+                          ["7.2", "group", "48", "off", "2", "MiB", "ok", "3", "s"]])
         self.assertEqual(results.table([results.result(replace(bed, where=None))]), "")
-
-
-class vfio_verdicts(unittest.TestCase):
-    CDEV = next(where for where in vfio_cases.PLACES if where.transport == "cdev"
-                and where.address_bits == 48 and where.remapping)
-    GROUP = next(where for where in vfio_cases.PLACES if where.kernel.name == "6.12")
-
-    def test_a_platform_is_known_by_its_width_and_by_the_interrupts_in_use(self) -> None:
-        text = ("kernel 6.12\niommu {:#x} {:#x}\nbegin interrupts\n 26: 1 {}PCI-MSIX nvme0q0\n"
-                "end interrupts\n")
-        wide, narrow, remaps = 47 << 16, 38 << 16, 8
-        for bits, more, chip, passed in ((wide, remaps, "IR-", True), (wide, remaps, "", False),
-                                         (narrow, remaps, "IR-", False), (wide, 0, "", False)):
-            report = guest.parse_report(text.format(bits, more, chip))
-            self.assertEqual(judge_vfio.platform_is(report, self.CDEV).passed, passed)
-        plain = guest.parse_report(text.format(narrow, 0, ""))
-        self.assertTrue(judge_vfio.platform_is(plain, self.GROUP).passed)
-
-    def test_a_disk_must_come_back_to_the_kernel(self) -> None:
-        for drivers, passed in ((("nvme", "vfio-pci", "nvme"), True), (("nvme", "vfio-pci"), False),
-                                (("nvme", "nvme", "nvme"), False)):
-            report = guest.parse_report("".join(f"driver {name}\n" for name in drivers))
-            self.assertEqual(judge_vfio.driver_returns(report, self.GROUP).passed, passed)
-
-    def test_a_kernel_has_exactly_the_nodes_that_are_expected_of_it(self) -> None:
-        group = "node /dev/vfio/vfio\nnode /dev/vfio/5\n"
-        device = "node /dev/iommu\nnode /dev/vfio/devices/vfio0\n"
-        for text, by_group, by_cdev in ((group, True, False), (group + device, False, True),
-                                        (device, False, False), ("", False, False)):
-            report = guest.parse_report(text)
-            self.assertEqual(judge_vfio.nodes_appear(report, self.GROUP).passed, by_group)
-            self.assertEqual(judge_vfio.nodes_appear(report, self.CDEV).passed, by_cdev)
-
-    def test_a_node_that_is_open_to_all_is_a_fault_and_so_is_one_closed_to_its_user(self) -> None:
-        shared, own = "/dev/vfio/vfio", "/dev/vfio/5"
-        after = f"open_to_user {shared}\nopen_to_user {own}\n"
-        for text, passed in ((f"open_to_all {shared}\n{after}", True),
-                             (f"open_to_all {own}\n{after}", False),
-                             (f"open_to_user {shared}\n", False)):
-            report = guest.parse_report(text)
-            self.assertEqual(judge_vfio.user_is_let_in(report, self.GROUP).passed, passed)
-            self.assertFalse(judge_vfio.user_is_let_in(report, self.CDEV).passed)
-
-    def test_our_program_must_have_done_something_and_nothing_wrong(self) -> None:
-        text = ('begin identify\n{{"name": "ram"}}\nend identify\n'
-                'begin perf\n{{"ios": {}, "verify_mismatches": {}}}\nend perf\n')
-        for ios, mismatches, passed in ((9, 0, True), (0, 0, False), (9, 1, False)):
-            report = guest.parse_report(text.format(ios, mismatches))
-            self.assertEqual(judge_vfio.program_runs(report, self.GROUP).passed, passed)
 
 
 class runs(unittest.TestCase):

@@ -55,13 +55,13 @@ class laboratory:
         """A machine for the guest release's own kernel, with all data on board."""
         return self._machine(folder, self.guest_tree, self.initramfs)
 
-    def machine_of(self, folder: Path, kernel: kernels.kernel,
-                   modules: list[str]) -> guest.virtual_machine:
-        """A machine for some kernel, with its modules and no data."""
+    def machine_of(self, folder: Path, kernel: kernels.kernel, modules: list[str],
+                   data: bytes = b"") -> guest.virtual_machine:
+        """A machine for some kernel, with its modules, and with what is to be its /data."""
         kernel_tree = kernel.unpack(self._cache)
         drivers = initramfs.load_order(kernel_tree, modules)
         return self._machine(folder, kernel_tree,
-                             initramfs.build(self.guest_tree, self.runnel, drivers))
+                             initramfs.build(self.guest_tree, self.runnel, drivers, data))
 
     def _machine(self, folder: Path, kernel_tree: Path, content: bytes) -> guest.virtual_machine:
         image = folder / "initramfs"
@@ -78,10 +78,12 @@ class place:
     transport: str  # group or cdev
     address_bits: int  # that the guest's IOMMU translates
     remapping: bool  # of interrupts
+    huge_pages: bool = False  # of 2 MiB, for our program
 
     def __str__(self) -> str:
-        remapping = "remapping" if self.remapping else "plain"
-        return f"{self.kernel.name}/{self.transport}/{self.address_bits}/{remapping}"
+        words = [self.kernel.name, self.transport, str(self.address_bits),
+                 "remapping" if self.remapping else "plain", *(["huge"] if self.huge_pages else [])]
+        return "/".join(words)
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class lab_case:
     # the case fails. What needs a place as well is given one by `vfio_cases.at`.
     run: Callable[..., list[judge.verdict]]
     where: place | None = None
+    always: bool = True  # also without --all
 
     @property
     def title(self) -> str:

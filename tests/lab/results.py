@@ -26,7 +26,7 @@ class result:
 
 
 def show(outcome: result) -> None:
-    print(f"{outcome.word:7}{outcome.case.title:32}{outcome.seconds:6.1f} s")
+    print(f"{outcome.word:7}{outcome.case.title:36}{outcome.seconds:6.1f} s")
     for verdict in outcome.verdicts:
         mark = "ok" if verdict.passed else "FAILED"
         print(f"       {mark:7}{verdict.check:11}{verdict.detail}")
@@ -39,15 +39,14 @@ def show(outcome: result) -> None:
 
 def table(outcomes: list[result]) -> str:
     """Kernels, transports and platforms downwards, cases across; empty without such a row."""
-    cells = {(outcome.case.where, outcome.case.name): outcome for outcome in outcomes
+    cells = {(outcome.case.where, outcome.case.name): _cell(outcome) for outcome in outcomes
              if outcome.case.where}
     names = list(dict.fromkeys(name for _, name in cells))
-    lines = ["".join([_heading("kernel", "transport", "aw-bits", "remapping"),
-                      *[f"  {name:12}" for name in names]])] if cells else []
+    lines = [["kernel", "transport", "aw-bits", "remapping", "pages", *names]] if cells else []
     for where in dict.fromkeys(where for where, _ in cells):
-        lines.append("".join([_row_heading(where), *[_cell(cells.get((where, name)))
-                                                     for name in names]]))
-    return "".join(f"{line.rstrip()}\n" for line in lines)
+        lines.append([*_place(where), *[cells.get((where, name), "") for name in names]])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "".join("  ".join(map(str.ljust, line, widths)).rstrip() + "\n" for line in lines)
 
 
 def as_json(outcome: result) -> dict[str, Any]:
@@ -57,18 +56,17 @@ def as_json(outcome: result) -> dict[str, Any]:
            "verdicts": [asdict(verdict) for verdict in outcome.verdicts]}
     if where:
         row |= {"kernel": where.kernel.name, "transport": where.transport,
-                "address_bits": where.address_bits, "remapping": where.remapping}
+                "address_bits": where.address_bits, "remapping": where.remapping,
+                "huge_pages": where.huge_pages}
     return row
 
 
-def _heading(kernel: str, transport: str, bits: str, remapping: str) -> str:
-    return f"{kernel:8}{transport:11}{bits:>7}  {remapping:9}"
+def _place(where: place) -> list[str]:
+    return [where.kernel.name, where.transport, str(where.address_bits),
+            "on" if where.remapping else "off", "2 MiB" if where.huge_pages else "4 KiB"]
 
 
-def _row_heading(where: place) -> str:
-    return _heading(where.kernel.name, where.transport, str(where.address_bits),
-                    "on" if where.remapping else "off")
-
-
-def _cell(outcome: result | None) -> str:
-    return f"  {outcome.word:7}{outcome.seconds:3.0f} s" if outcome else " " * 14
+def _cell(outcome: result) -> str:
+    figures = [f", {figure} {unit}" for verdict in outcome.verdicts
+               for unit, figure in verdict.figures.items()]
+    return f"{outcome.word} {outcome.seconds:.0f} s{''.join(figures)}"

@@ -6,6 +6,7 @@ Each is a task in `guest/`, done on every kernel through every transport that it
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import guest
@@ -16,34 +17,41 @@ from laboratory import DISK_MIB, lab_case, laboratory, place
 
 MODULES = ["nvme", "vfio-pci", "vfio_iommu_type1"]
 FEW_MIB = 16
-CONTROLLER = "nvme,id=disk,serial=lab,drive=image"
-ON_ROOT_BUS = ["-device", f"{CONTROLLER},addr=4"]
+CONTROLLER = "nvme,id=disk,serial=lab"
+ON_ROOT_BUS = ["-device", f"{CONTROLLER},drive=image,addr=4"]
 IN_SLOT = ["-device", "pcie-root-port,id=root_port,slot=1",
-           "-device", f"{CONTROLLER},bus=root_port"]
+           "-device", f"{CONTROLLER},drive=image,bus=root_port"]
+HUGE_PAGES = 64
 
-PLACES = tuple(place(kernel, transport, bits, remapping)
+PLACES = tuple(place(kernel, transport, bits, remapping, huge)
                for kernel in kernels.KERNELS for transport in kernel.transports
-               for bits in (39, 48) for remapping in (False, True))
-BEST_PLACES = tuple(where for where in PLACES
-                    if where.address_bits == 48 and where.remapping and where.transport == "group")
+               for bits, remapping, huge in product((39, 48), (False, True), (False, True)))
+PLATFORMS = tuple(where for where in PLACES if not where.huge_pages)
+# The least that a platform may have, and the most.
+EXTREMES = tuple(where for where in PLATFORMS if (where.address_bits == 48) == where.remapping)
+BEST = tuple(where for where in EXTREMES if where.remapping)
 
 check = Callable[[guest.boot_report, place], judge.verdict]
 
 
-def setup(task: str, devices: list[str], image: Path, where: place) -> guest.guest_setup:
-    """A guest for a task, with a disk whose content is in `image`."""
+def setup(task: str, devices: list[str], where: place, parameters: str = "") -> guest.guest_setup:
+    """A guest for a task. @param devices  QEMU's words for disks and what is behind them"""
     remapping = "on" if where.remapping else "off"
+    pages = f"hugepages={HUGE_PAGES} " if where.huge_pages else ""
     return guest.guest_setup(
-        ["-device", f"intel-iommu,intremap={remapping},aw-bits={where.address_bits}",
-         "-blockdev", f"driver=file,node-name=image,filename={image}", *devices],
+        ["-device", f"intel-iommu,intremap={remapping},aw-bits={where.address_bits}", *devices],
         f"intel_iommu=on iommu=nopt task={task} transport={where.transport} "
-        f"remapping={remapping} mib={FEW_MIB}")
+        f"remapping={remapping} mib={FEW_MIB} {pages}{parameters}")
 
 
-def write_image(lab: laboratory, image: Path) -> None:
+def drive(node: str, image: Path) -> list[str]:
+    return ["-blockdev", f"driver=file,node-name={node},filename={image}"]
+
+
+def write_image(image: Path, data: bytes, mib: int) -> None:
     with open(image, "wb") as disk:
-        disk.write(lab.data[: FEW_MIB << 20])
-        disk.truncate(DISK_MIB << 20)
+        disk.write(data)
+        disk.truncate(mib << 20)
 
 
 @dataclass(frozen=True)
@@ -56,31 +64,32 @@ class vfio_case:
 
     def __call__(self, lab: laboratory, folder: Path, where: place) -> list[judge.verdict]:
         image = folder / "disk"
-        write_image(lab, image)
+        write_image(image, lab.data[: FEW_MIB << 20], DISK_MIB)
         machine = lab.machine_of(folder, where.kernel, MODULES)
-        report = machine.boot(setup(self.task, self.devices, image, where))
+        report = machine.boot(setup(self.task, [*drive("image", image), *self.devices], where))
         return [judge_vfio.platform_is(report, where), judge_vfio.driver_returns(report, where),
                 judge.data_is_equal(report, lab.digest(FEW_MIB), FEW_MIB, reads=2),
                 *[check(report, where) for check in self.checks]]
 
 
-def at(places: tuple[place, ...], case: lab_case) -> list[lab_case]:
-    """The case's rows of the table."""
-    return [replace(case, where=where, run=partial(case.run, where=where)) for where in places]
+def at(places: tuple[place, ...], case: lab_case, usual: tuple[place, ...]) -> list[lab_case]:
+    """The case's rows of the table. @param usual  where it is done without --all, too"""
+    return [replace(case, where=where, run=partial(case.run, where=where),
+                    always=where.kernel.always and where in usual) for where in places]
 
 
 CASES = (
-    *at(PLACES, lab_case("bed", "vfio", "the bed itself: vfio-pci takes a disk and gives it back",
+    *at(PLATFORMS, lab_case("bed", "vfio", "the bed itself: vfio-pci has a disk for a while",
         vfio_case("bed", (judge_vfio.nodes_appear, judge_vfio.user_is_let_in,
-                          judge_vfio.program_runs), ON_ROOT_BUS))),
-    *at(BEST_PLACES, lab_case("plug", "vfio", "the bed itself: a disk goes away and comes back",
-        vfio_case("plug", (judge_vfio.was_gone,), IN_SLOT))),
+                          judge_vfio.program_runs), ON_ROOT_BUS)), EXTREMES),
+    *at(BEST, lab_case("plug", "vfio", "the bed itself: a disk goes away and comes back",
+        vfio_case("plug", (judge_vfio.was_gone,), IN_SLOT)), BEST),
 )
 
 
 def shell(lab: laboratory, folder: Path, where: place) -> None:
     """A prompt in a guest, on this terminal."""
     image = folder / "disk"
-    write_image(lab, image)
+    write_image(image, lab.data[: FEW_MIB << 20], DISK_MIB)
     machine = lab.machine_of(folder, where.kernel, MODULES)
-    machine.talk(setup("shell", ON_ROOT_BUS, image, where))
+    machine.talk(setup("shell", [*drive("image", image), *ON_ROOT_BUS], where))
