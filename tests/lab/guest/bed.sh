@@ -7,7 +7,7 @@
 
 try_nodes() { # FACT FUNCTION
     for node in $(nodes_of "$2"); do
-        ! as_user "true <>$node" 2>/tmp/refusal || say "$1 $node"
+        ! as_user sh -c "true <>$node" 2>/tmp/refusal || say "$1 $node"
     done
 }
 

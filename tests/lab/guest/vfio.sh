@@ -95,7 +95,7 @@ allow_unsafe_interrupts() {
 # In the background, with & behind it, the process is the command itself: $! is whom to kill.
 exec_as_user() { # COMMAND...
     ulimit -l $user_memlock_kib
-    exec su -s /bin/sh user -c "export PATH=/bin; exec $*"
+    exec su -s /bin/sh -c 'export PATH=/bin; exec "$@"' -- user sh "$@"
 }
 
 as_user() { (exec_as_user "$@"); } # COMMAND...
