@@ -33,8 +33,10 @@ block_report() { # NAME COMMAND...
     name=$1
     shift
     say "begin $name"
-    "$@" >&3 || finish "failed $*"
+    "$@" >&3
+    status=$?
     say "end $name"
+    [ $status = 0 ] || finish "failed $*"
 }
 
 # wait_for CONDITION_COMMAND...
