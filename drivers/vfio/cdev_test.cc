@@ -99,10 +99,10 @@ TEST(IoasDomain, MemoryIsMappedByItsFileWhereTheKernelCan) {
     region piece = memory.piece(0, 2);
     piece.fd = 3;
     on.kernel.under.memory_of_file[3] = memory.bytes().data();
-    EXPECT_EQ(finish(*on.domain, on.domain->map(piece)), good) << version;
+    EXPECT_EQ(finish(on.domain->map(piece)), good) << version;
     EXPECT_EQ(on.kernel.held().pinned, 2 * page);
-    EXPECT_EQ(finish(*on.domain, on.domain->map(memory.piece(2, 1))), good) << "without a file";
-    EXPECT_EQ(finish(*on.domain, on.domain->unmap(piece)), good);
+    EXPECT_EQ(finish(on.domain->map(memory.piece(2, 1))), good) << "without a file";
+    EXPECT_EQ(finish(on.domain->unmap(piece)), good);
     EXPECT_EQ(on.kernel.held().pinned, page);
   }
 }
@@ -113,11 +113,11 @@ TEST(IoasDomain, WhatIsMappedKeepsOutADeviceThatCannotReachIt) {
            {}, {.address = "0000:02:00.0", .group = 13, .node = "vfio1", .address_bits = 39}}}};
   const auto wide = on.open(0);
   dma_memory memory;
-  ASSERT_EQ(finish(*on.domain, on.domain->map(memory.piece(0, 1, 1ULL << 40U))), good);
+  ASSERT_EQ(finish(on.domain->map(memory.piece(0, 1, 1ULL << 40U))), good);
   const auto narrow = on.open(1);
   ASSERT_EQ(narrow->state(), transport_state::gone);
   EXPECT_NE(narrow->reason().message().find("name it first"), std::string::npos);
-  EXPECT_EQ(finish(*on.domain, on.domain->unmap(memory.piece(0, 1, 1ULL << 40U))), good);
+  EXPECT_EQ(finish(on.domain->unmap(memory.piece(0, 1, 1ULL << 40U))), good);
   const auto again = on.open(1);
   EXPECT_EQ(again->state(), transport_state::ready);
   EXPECT_EQ(on.domain->map(memory.piece(0, 1, 1ULL << 40U)).error().code, errc::invalid);
@@ -127,9 +127,9 @@ TEST(KernelDomain, TellsWhichNumberToChange) {
   cdev_rig on{{.memlock = 2 * page}};
   const auto device = on.open();
   dma_memory memory;
-  ASSERT_EQ(finish(*on.domain, on.domain->map(memory.piece(0, 1))), good);
+  ASSERT_EQ(finish(on.domain->map(memory.piece(0, 1))), good);
   const region large = memory.piece(2, 2);
-  const error over = finish(*on.domain, on.domain->map(large));
+  const error over = finish(on.domain->map(large));
   EXPECT_EQ(over, (error{errc::os, ENOMEM}));
   EXPECT_NE(on.domain->map_hint(over, large)
                 .find("8 KiB may be locked and 4 KiB are: raise the limit to 12 KiB"),
@@ -149,12 +149,12 @@ TEST(KernelDomain, WhatTwoDevicesAskForIsPinnedOnceUntilBothGaveItUp) {
   const auto second = on.open(1);
   dma_memory memory;
   const region piece = memory.piece(0, 2);
-  ASSERT_EQ(finish(*on.domain, on.domain->map(piece)), good);
-  ASSERT_EQ(finish(*on.domain, on.domain->map(piece)), good);
+  ASSERT_EQ(finish(on.domain->map(piece)), good);
+  ASSERT_EQ(finish(on.domain->map(piece)), good);
   EXPECT_EQ(on.kernel.held().pinned, 2 * page);
-  EXPECT_EQ(finish(*on.domain, on.domain->unmap(piece)), good);
+  EXPECT_EQ(finish(on.domain->unmap(piece)), good);
   EXPECT_EQ(on.kernel.held().pinned, 2 * page);
-  EXPECT_EQ(finish(*on.domain, on.domain->unmap(piece)), good);
+  EXPECT_EQ(finish(on.domain->unmap(piece)), good);
   EXPECT_EQ(on.kernel.held().pinned, 0U);
 }
 
@@ -172,12 +172,12 @@ void live(cdev_rig& on, dma_memory& memory) {
   region piece = memory.piece(0, 2);
   piece.fd = 3;
   on.kernel.under.memory_of_file[3] = memory.bytes().data();
-  const bool is_mapped = finish(*on.domain, on.domain->map(piece)) == good;
+  const bool is_mapped = finish(on.domain->map(piece)) == good;
   static_cast<void>(device->map_region(0, 0x1000, page));
   const auto resetting = device->reset();
   device->advance(on.now);
   static_cast<void>(finish(*device, resetting));
-  if (is_mapped && finish(*on.domain, on.domain->unmap(piece)) != good) {
+  if (is_mapped && finish(on.domain->unmap(piece)) != good) {
     EXPECT_NE(on.kernel.under.account.charged, 0U) << "still the device's: not to be used again";
   }
 }

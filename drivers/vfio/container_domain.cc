@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <mutex>
 #include <utility>
 
 #include "drivers/vfio/open_hint.h"
@@ -42,6 +43,33 @@ outcome<kernel_fd> container_domain::open_container(syscalls& system, const std:
 }
 
 outcome<int> container_domain::join(int number, const std::string& device) {
+  auto fd = take_in(number, device);
+  if (!fd) {
+    return fd;
+  }
+  if (auto learned = refresh(); !learned) {
+    leave(number);
+    return std::unexpected{std::move(learned.error())};
+  }
+  return fd;
+}
+
+void container_domain::leave(int number) noexcept {
+  const std::scoped_lock lock{mutex()};
+  const auto in = std::ranges::find(groups_, number, &group::number);
+  CHECK(in != groups_.end());
+  if (--in->users != 0) {
+    return;
+  }
+  if (groups_.size() == 1) {
+    unmap_all();
+    forget_maps();
+  }
+  groups_.erase(in);  // closed; it leaves the container when its devices are
+}
+
+outcome<int> container_domain::take_in(int number, const std::string& device) {
+  const std::scoped_lock lock{mutex()};
   if (const auto in = std::ranges::find(groups_, number, &group::number); in != groups_.end()) {
     ++in->users;
     return in->fd.get();
@@ -57,24 +85,7 @@ outcome<int> container_domain::join(int number, const std::string& device) {
     return std::unexpected{std::move(inside.error())};
   }
   groups_.push_back({.number = number, .users = 1, .fd = std::move(*opened)});
-  if (auto learned = refresh(); !learned) {
-    leave(number);
-    return std::unexpected{std::move(learned.error())};
-  }
   return groups_.back().fd.get();
-}
-
-void container_domain::leave(int number) noexcept {
-  const auto in = std::ranges::find(groups_, number, &group::number);
-  CHECK(in != groups_.end());
-  if (--in->users != 0) {
-    return;
-  }
-  if (groups_.size() == 1) {
-    unmap_all();
-    forget_maps();
-  }
-  groups_.erase(in);  // closed; it leaves the container when its devices are
 }
 
 outcome<kernel_fd> container_domain::open_group(int number, const std::string& device) {

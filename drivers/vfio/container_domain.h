@@ -46,8 +46,9 @@ class container_domain : public kernel_domain {
   /// What its groups are given. @spec Linux VFIO_SET_IOMMU
   [[nodiscard]] virtual unsigned long kind() const noexcept = 0;
   [[nodiscard]] virtual std::string node_of(int number) const = 0;
-  virtual void unmap_all() noexcept = 0;
+  virtual void unmap_all() noexcept = 0;  // @pre mutex() is held
 
+  [[nodiscard]] outcome<int> take_in(int number, const std::string& device);
   [[nodiscard]] outcome<kernel_fd> open_group(int number, const std::string& device);
   [[nodiscard]] outcome<> check_viable(const kernel_fd& opened, int number,
                                        const std::string& device);

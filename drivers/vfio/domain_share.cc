@@ -6,9 +6,7 @@ namespace runnel::vfio {
 
 domain_share::~domain_share() {
   for (const region& memory : maps_) {
-    if (const auto started = domain_->unmap(memory); started) {
-      static_cast<void>(domain_->take(*started));  // what fails stays in the way of others there
-    }
+    static_cast<void>(domain_->unmap(memory));  // what fails stays in the way of others there
   }
 }
 
@@ -16,15 +14,11 @@ result<ticket> domain_share::map(const region& memory) noexcept {
   if (tickets_.full()) {
     return fail(errc::queue_full);
   }
-  const auto started = domain_->map(memory);
-  if (!started) {
-    return started;
-  }
-  const error status = domain_->take(*started)->status;
-  if (status == error{}) {
+  const result<> mapped = domain_->map(memory);
+  if (mapped) {
     maps_.push_back(memory);
   }
-  return tickets_.settle(status);
+  return settle(mapped);
 }
 
 result<ticket> domain_share::unmap(const region& memory) noexcept {
@@ -38,12 +32,17 @@ result<ticket> domain_share::unmap(const region& memory) noexcept {
   if (same == maps_.end()) {
     return fail(errc::invalid);
   }
-  const auto started = domain_->unmap(*same);
-  if (!started) {
-    return started;
-  }
+  const result<> unmapped = domain_->unmap(*same);
   maps_.erase(same);
-  return tickets_.settle(domain_->take(*started)->status);
+  return settle(unmapped);
+}
+
+/// What the kernel says comes with the ticket; that nobody need ask it comes at once.
+result<ticket> domain_share::settle(const result<>& ended) noexcept {
+  if (!ended && ended.error().code != errc::os) {
+    return std::unexpected{ended.error()};
+  }
+  return tickets_.settle(ended ? error{} : ended.error());
 }
 
 }  // namespace runnel::vfio

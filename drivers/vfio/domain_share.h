@@ -13,7 +13,8 @@ namespace runnel::vfio {
 
 /// What one device has mapped in the domain that it shares with others, and gives back when it
 /// goes.
-/// @context as kernel_domain, which outlives it
+/// @context one thread, its device's; a map blocks while the kernel pins its pages. The domain
+///          outlives it
 class domain_share final : public iommu_domain {
  public:
   explicit domain_share(kernel_domain& domain) noexcept : domain_{&domain} {}
@@ -34,11 +35,14 @@ class domain_share final : public iommu_domain {
     return domain_->allowed_ranges();
   }
   [[nodiscard]] domain_limits limits() const noexcept override { return domain_->limits(); }
-  [[nodiscard]] result<ticket> set_dirty_tracking(bool on) noexcept override {
-    return domain_->set_dirty_tracking(on);
+  /// @error unsupported: type1 calls dirty whatever is pinned, which is all of it
+  [[nodiscard]] result<ticket> set_dirty_tracking(bool) noexcept override {
+    return fail(errc::unsupported);
   }
 
  private:
+  [[nodiscard]] result<ticket> settle(const result<>& ended) noexcept;
+
   kernel_domain* domain_;
   std::vector<region> maps_;
   settled_tickets tickets_;

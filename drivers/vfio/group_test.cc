@@ -90,7 +90,7 @@ TEST(Group, DevicesOfOneGroupShareIt) {
   EXPECT_EQ(second->state(), transport_state::ready);
   first.reset();
   dma_memory memory;
-  EXPECT_EQ(finish(*on.domain, on.domain->map(memory.piece(0, 1))), good) << "one is left";
+  EXPECT_EQ(finish(on.domain->map(memory.piece(0, 1))), good) << "one is left";
 }
 
 TEST(Group, IommufdServesAsAContainerWhoseRangesAreKnownOnceADeviceIsOpen) {
@@ -99,9 +99,9 @@ TEST(Group, IommufdServesAsAContainerWhoseRangesAreKnownOnceADeviceIsOpen) {
   ASSERT_EQ(device->state(), transport_state::ready);
   EXPECT_EQ(on.domain->allowed_ranges().size(), 2U);
   dma_memory memory;
-  EXPECT_EQ(finish(*on.domain, on.domain->map(memory.piece(0, 2))), good);
-  EXPECT_EQ(finish(*on.domain, on.domain->unmap(memory.piece(0, 2))), good);
-  EXPECT_EQ(finish(*on.domain, on.domain->map(memory.piece(0, 2))), good);
+  EXPECT_EQ(finish(on.domain->map(memory.piece(0, 2))), good);
+  EXPECT_EQ(finish(on.domain->unmap(memory.piece(0, 2))), good);
+  EXPECT_EQ(finish(on.domain->map(memory.piece(0, 2))), good);
   device.reset();
   EXPECT_EQ(on.kernel.held().pinned, 0U) << "what it would keep by itself";
 }
@@ -119,7 +119,7 @@ void live(group_rig& on, dma_memory& memory) {
     return;
   }
   const auto mapped = on.domain->map(memory.piece(0, 2));
-  const bool is_mapped = finish(*on.domain, mapped) == good;
+  const bool is_mapped = finish(mapped) == good;
   static_cast<void>(device->map_region(0, 0x1000, page));
   const unique_fd event{::eventfd(0, EFD_NONBLOCK)};
   const std::array fds{event.get()};
@@ -128,7 +128,7 @@ void live(group_rig& on, dma_memory& memory) {
   const auto resetting = device->reset();
   device->advance(on.now);
   static_cast<void>(finish(*device, resetting));
-  if (is_mapped && finish(*on.domain, on.domain->unmap(memory.piece(0, 2))) != good) {
+  if (is_mapped && finish(on.domain->unmap(memory.piece(0, 2))) != good) {
     EXPECT_NE(on.kernel.under.account.charged, 0U) << "still the device's: not to be used again";
   }
 }

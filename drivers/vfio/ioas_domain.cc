@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <limits>
+#include <mutex>
 #include <vector>
 
 #include "drivers/vfio/uapi/iommufd.h"
@@ -66,6 +67,7 @@ outcome<> ioas_domain::refresh() {
   for (const iommu::iova_range& each : told) {
     ranges.push_back({.first = each.start, .last = each.last});
   }
+  const std::scoped_lock lock{mutex()};
   domain_limits limits;
   limits.maps_max = std::numeric_limits<std::uint32_t>::max();  // memory alone bounds them
   limits.page_bytes = std::max(limits.page_bytes, asked.out_iova_alignment);

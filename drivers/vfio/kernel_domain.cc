@@ -11,24 +11,25 @@
 
 namespace runnel::vfio {
 
-result<ticket> kernel_domain::map(const region& memory) noexcept {
+result<> kernel_domain::map(const region& memory) noexcept {
+  const std::scoped_lock lock{mutex_};
   if (const result<> good = check(memory); !good) {
-    return std::unexpected{good.error()};
+    return good;
   }
   const std::size_t users = maps_.add(memory);
   if (users == 0) {
     return fail(errc::invalid);  // part of it is mapped already
   }
   if (users > 1) {
-    return tickets_.settle({});
+    return {};
   }
   const result<> mapped = may_lock(memory.length) ? ask_map(memory) : fail(errc::os, ENOMEM);
   if (!mapped) {
     maps_.erase(memory);
-    return tickets_.settle(mapped.error());
+    return mapped;
   }
   mapped_bytes_ += memory.length;
-  return tickets_.settle({});
+  return {};
 }
 
 result<> kernel_domain::check(const region& memory) const noexcept {
@@ -41,9 +42,6 @@ result<> kernel_domain::check(const region& memory) const noexcept {
   if (!translates()) {
     return fail(errc::device_gone);
   }
-  if (tickets_.full()) {
-    return fail(errc::queue_full);
-  }
   const bool fits = maps_.size() < limits_.maps_max || maps_.holds(memory);
   return fits ? result<>{} : fail(errc::no_memory);
 }
@@ -53,34 +51,38 @@ bool kernel_domain::may_lock(std::uint64_t bytes) const noexcept {
   return bytes <= limit && mapped_bytes_ <= limit - bytes;
 }
 
-result<ticket> kernel_domain::unmap(const region& memory) noexcept {
+result<> kernel_domain::unmap(const region& memory) noexcept {
+  const std::scoped_lock lock{mutex_};
   if (!translates()) {
     return fail(errc::device_gone);
-  }
-  if (tickets_.full()) {
-    return fail(errc::queue_full);
   }
   const auto users = maps_.give_up(memory);
   if (!users) {
     return fail(errc::invalid);
   }
   if (*users > 0) {
-    return tickets_.settle({});
+    return {};
   }
-  const result<> unmapped = ask_unmap(memory);
-  if (!unmapped) {
-    return tickets_.settle(unmapped.error());
+  if (const result<> unmapped = ask_unmap(memory); !unmapped) {
+    return unmapped;
   }
   maps_.erase(memory);
   mapped_bytes_ -= memory.length;
-  return tickets_.settle({});
+  return {};
 }
 
-result<ticket> kernel_domain::set_dirty_tracking(bool) noexcept {
-  return fail(errc::unsupported);  // type1 calls dirty whatever is pinned: all of it
+std::vector<iova_range> kernel_domain::allowed_ranges() const {
+  const std::scoped_lock lock{mutex_};
+  return ranges_;
+}
+
+domain_limits kernel_domain::limits() const noexcept {
+  const std::scoped_lock lock{mutex_};
+  return limits_;
 }
 
 std::string kernel_domain::map_hint(error what, const region& memory) const {
+  const std::scoped_lock lock{mutex_};
   const std::uint64_t first = raw(memory.first_iova());
   const std::uint64_t last = first + (memory.length - 1);
   if (what == error{errc::os, ENOMEM}) {

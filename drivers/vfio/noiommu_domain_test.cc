@@ -63,14 +63,14 @@ TEST(NoiommuDomain, TheDeviceReachesMemoryWhereItIs) {
   ASSERT_EQ(device->state(), transport_state::ready) << device->reason().message();
   dma_memory memory;
   const region piece = in_place(on.kernel, memory, 3);
-  EXPECT_EQ(finish(*on.domain, on.domain->map(piece)), error{});
+  EXPECT_EQ(finish(on.domain->map(piece)), error{});
   const std::uint16_t command = 0x0106;
   const auto bytes = std::as_bytes(std::span{&command, 1});
   ASSERT_EQ(finish(*device, device->region_write(7, 4, bytes)).status, error{});
   EXPECT_EQ(
       on.kernel.dma(*on.kernel.under.functions[0], raw(piece.first_iova()) + page, 8, access::read),
       piece.address + page);
-  EXPECT_EQ(finish(*on.domain, on.domain->unmap(piece)), error{});
+  EXPECT_EQ(finish(on.domain->unmap(piece)), error{});
 }
 
 TEST(NoiommuDomain, MemoryThatIsElsewhereOrScatteredIsRefusedWithARemedy) {
@@ -80,7 +80,7 @@ TEST(NoiommuDomain, MemoryThatIsElsewhereOrScatteredIsRefusedWithARemedy) {
     dma_memory memory;
     region piece = in_place(on.kernel, memory, 2);
     piece.iova_offset += scattered ? 0 : page;
-    const error refused = finish(*on.domain, on.domain->map(piece));
+    const error refused = finish(on.domain->map(piece));
     EXPECT_EQ(refused.code, errc::unsupported);
     EXPECT_NE(on.domain->map_hint(refused, piece).find("hugepagesz=1G"), std::string::npos);
   }
@@ -111,7 +111,7 @@ TEST(NoiommuDomain, WhicheverCallFailsNothingIsLeft) {
       region piece = memory.piece(0, 2);
       if (device->state() == transport_state::ready && physical) {
         piece.iova_offset = raw(*physical) - reinterpret_cast<std::uintptr_t>(piece.address);
-        static_cast<void>(finish(*on.domain, on.domain->map(piece)));
+        static_cast<void>(finish(on.domain->map(piece)));
       }
     }
     on.domain.reset();

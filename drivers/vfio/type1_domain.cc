@@ -1,6 +1,7 @@
 #include "drivers/vfio/type1_domain.h"
 
 #include <algorithm>
+#include <mutex>
 #include <utility>
 
 #include "drivers/vfio/info_reply.h"
@@ -32,7 +33,7 @@ std::string type1_domain::node_of(int number) const {
 /// closed, which keeps the group, and not at all where an iommufd is the container.
 void type1_domain::unmap_all() noexcept {
   uapi::iommu_type1_dma_unmap asked{
-      .argsz = sizeof(asked), .flags = 0, .iova = 0, .size = 0 - limits().page_bytes};
+      .argsz = sizeof(asked), .flags = 0, .iova = 0, .size = 0 - page_bytes()};
   if (maps() != 0) {  // who should be told of a failure has left
     static_cast<void>(ioctl_on(system(), container(), uapi::ioctls::iommu_unmap_dma, asked));
   }
@@ -47,6 +48,7 @@ outcome<> type1_domain::refresh() {
   if (!info) {
     return fail(info.error(), "ask for the IOMMU of", path());
   }
+  const std::scoped_lock lock{mutex()};
   domain_limits limits;
   limits.page_bytes = std::max<std::uint64_t>(info->page_bytes, limits.page_bytes);
   if (info->maps_available) {

@@ -37,14 +37,14 @@ TEST(Type1Domain, TheDeviceReachesMemoryWhileItIsMappedAndOnlyThat) {
     return on.kernel.dma(on.function(), at, bytes, wanted);
   };
   EXPECT_EQ(reaches(bus, 8, access::read), nullptr);
-  EXPECT_EQ(finish(*on.domain, on.domain->map(memory.piece(0, 2))), good);
+  EXPECT_EQ(finish(on.domain->map(memory.piece(0, 2))), good);
   EXPECT_EQ(reaches(bus + 8, 8, access::read_write), memory.bytes().data() + 8);
   EXPECT_EQ(reaches(bus + 2 * page - 4, 8, access::read), nullptr);
   region read_only = memory.piece(4, 1);
   read_only.permissions = access::read;
-  EXPECT_EQ(finish(*on.domain, on.domain->map(read_only)), good);
+  EXPECT_EQ(finish(on.domain->map(read_only)), good);
   EXPECT_EQ(reaches(bus + 4 * page, 8, access::write), nullptr);
-  EXPECT_EQ(finish(*on.domain, on.domain->unmap(memory.piece(0, 2))), good);
+  EXPECT_EQ(finish(on.domain->unmap(memory.piece(0, 2))), good);
   EXPECT_EQ(reaches(bus, 8, access::read), nullptr);
 }
 
@@ -52,7 +52,7 @@ TEST(Type1Domain, MapsThatMakeNoSenseAreInvalid) {
   group_rig on;
   const auto device = on.open();
   dma_memory memory;
-  ASSERT_EQ(finish(*on.domain, on.domain->map(memory.piece(0, 2))), good);
+  ASSERT_EQ(finish(on.domain->map(memory.piece(0, 2))), good);
   EXPECT_EQ(on.domain->map(memory.piece(0, 1)).error().code, errc::invalid);
   EXPECT_EQ(on.domain->map(memory.piece(1, 2)).error().code, errc::invalid);
   EXPECT_EQ(on.domain->unmap(memory.piece(0, 1)).error().code, errc::invalid);
@@ -68,8 +68,8 @@ TEST(Type1Domain, WhatTheKernelRefusesIsNotMappedAndMayBeTriedAgain) {
   group_rig on{{.memlock = 2 * page}};
   const auto device = on.open();
   dma_memory memory;
-  EXPECT_EQ(finish(*on.domain, on.domain->map(memory.piece(0, 3))), (error{errc::os, ENOMEM}));
-  EXPECT_EQ(finish(*on.domain, on.domain->map(memory.piece(0, 2))), good);
+  EXPECT_EQ(finish(on.domain->map(memory.piece(0, 3))), (error{errc::os, ENOMEM}));
+  EXPECT_EQ(finish(on.domain->map(memory.piece(0, 2))), good);
   EXPECT_EQ(on.kernel.held().pinned, 2 * page);
 }
 
@@ -78,19 +78,19 @@ TEST(Type1Domain, TheNumberOfMapsIsTheKernels) {
   const auto device = on.open();
   dma_memory memory;
   EXPECT_EQ(on.domain->limits().maps_max, 2U);
-  EXPECT_EQ(finish(*on.domain, on.domain->map(memory.piece(0, 1))), good);
-  EXPECT_EQ(finish(*on.domain, on.domain->map(memory.piece(2, 1))), good);
+  EXPECT_EQ(finish(on.domain->map(memory.piece(0, 1))), good);
+  EXPECT_EQ(finish(on.domain->map(memory.piece(2, 1))), good);
   EXPECT_EQ(on.domain->map(memory.piece(4, 1)).error().code, errc::no_memory);
-  EXPECT_EQ(finish(*on.domain, on.domain->map(memory.piece(2, 1))), good) << "is mapped already";
+  EXPECT_EQ(finish(on.domain->map(memory.piece(2, 1))), good) << "is mapped already";
 }
 
 TEST(Type1Domain, WhatCouldNotBeUnmappedIsInTheWayUntilTheLastGroupLeaves) {
   group_rig on;
   auto device = on.open();
   dma_memory memory;
-  ASSERT_EQ(finish(*on.domain, on.domain->map(memory.piece(0, 2))), good);
+  ASSERT_EQ(finish(on.domain->map(memory.piece(0, 2))), good);
   on.kernel.fails.call = on.kernel.calls + 1;
-  EXPECT_EQ(finish(*on.domain, on.domain->unmap(memory.piece(0, 2))), (error{errc::os, EIO}));
+  EXPECT_EQ(finish(on.domain->unmap(memory.piece(0, 2))), (error{errc::os, EIO}));
   EXPECT_EQ(on.domain->map(memory.piece(1, 1)).error().code, errc::invalid);
   EXPECT_EQ(on.domain->map(memory.piece(0, 2)).error().code, errc::invalid);
   EXPECT_EQ(on.domain->unmap(memory.piece(0, 2)).error().code, errc::invalid);
@@ -103,12 +103,12 @@ TEST(Type1Domain, AnUnmapThatTheKernelMakesNothingOfIsAnError) {
   group_rig on;
   const auto device = on.open();
   dma_memory memory;
-  ASSERT_EQ(finish(*on.domain, on.domain->map(memory.piece(0, 2))), good);
+  ASSERT_EQ(finish(on.domain->map(memory.piece(0, 2))), good);
   constexpr int container = fake_kernel::first_fd;
   uapi::iommu_type1_dma_unmap gone{
       .argsz = sizeof(gone), .flags = 0, .iova = bus, .size = 2 * page};
   ASSERT_TRUE(ioctl_on(on.kernel, container, uapi::ioctls::iommu_unmap_dma, gone).has_value());
-  EXPECT_EQ(finish(*on.domain, on.domain->unmap(memory.piece(0, 2))).code, errc::protocol);
+  EXPECT_EQ(finish(on.domain->unmap(memory.piece(0, 2))).code, errc::protocol);
 }
 
 TEST(Type1Domain, ADeviceThatReachesLessNarrowsWhatIsAllowed) {
@@ -125,7 +125,7 @@ TEST(Type1Domain, ADeviceForWhomTooMuchIsMappedSaysSo) {
   group_rig on{{.functions = {{}, {.address = "0000:02:00.0", .group = 13, .address_bits = 39}}}};
   const auto wide = on.open(0);
   dma_memory memory;
-  ASSERT_EQ(finish(*on.domain, on.domain->map(memory.piece(0, 1, 1ULL << 40U))), good);
+  ASSERT_EQ(finish(on.domain->map(memory.piece(0, 1, 1ULL << 40U))), good);
   const auto narrow = on.open(1);
   ASSERT_EQ(narrow->state(), transport_state::gone);
   EXPECT_NE(narrow->reason().message().find("name it first"), std::string::npos);
@@ -135,13 +135,13 @@ TEST(Type1Domain, NothingIsMappedAnyMoreWhenTheLastGroupHasLeft) {
   group_rig on;
   auto device = on.open();
   dma_memory memory;
-  ASSERT_EQ(finish(*on.domain, on.domain->map(memory.piece(0, 1))), good);
+  ASSERT_EQ(finish(on.domain->map(memory.piece(0, 1))), good);
   device.reset();
   EXPECT_EQ(on.kernel.held().pinned, 0U);
   EXPECT_EQ(on.domain->map(memory.piece(0, 1)).error().code, errc::device_gone);
   EXPECT_EQ(on.domain->unmap(memory.piece(0, 1)).error().code, errc::device_gone);
   device = on.open();
-  EXPECT_EQ(finish(*on.domain, on.domain->map(memory.piece(0, 1))), good);
+  EXPECT_EQ(finish(on.domain->map(memory.piece(0, 1))), good);
 }
 
 TEST(Type1Domain, ADeviceThatIsStillBeingClosedReachesNothingAndIsInNobodysWay) {
@@ -149,7 +149,7 @@ TEST(Type1Domain, ADeviceThatIsStillBeingClosedReachesNothingAndIsInNobodysWay) 
   auto device = on.open(0);
   dma_memory memory;
   enable_bus_master(*device);
-  ASSERT_EQ(finish(*on.domain, on.domain->map(memory.piece(0, 1))), good);
+  ASSERT_EQ(finish(on.domain->map(memory.piece(0, 1))), good);
   on.calls.at_once = false;
   device.reset();
   EXPECT_EQ(on.kernel.held().open_functions, 1) << "the kernel takes its time";
@@ -162,7 +162,7 @@ TEST(Type1Domain, ADeviceThatIsStillBeingClosedReachesNothingAndIsInNobodysWay) 
   on.calls.run_all();
   other->advance(on.now);
   EXPECT_EQ(other->state(), transport_state::ready);
-  EXPECT_EQ(finish(*on.domain, on.domain->map(memory.piece(0, 1))), good);
+  EXPECT_EQ(finish(on.domain->map(memory.piece(0, 1))), good);
 }
 
 }  // namespace

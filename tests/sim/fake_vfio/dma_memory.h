@@ -42,6 +42,9 @@ inline constexpr error good{};
   const auto reply = device.take(*started);
   return reply ? *reply : vfio::transport_reply{.status = {errc::busy}, .value = 0, .data = {}};
 }
+[[nodiscard]] inline error finish(const result<>& ended) {
+  return ended ? error{} : ended.error();
+}
 [[nodiscard]] inline error finish(vfio::iommu_domain& domain, result<ticket> started) {
   return started ? domain.take(*started)->status : started.error();
 }
