@@ -3,6 +3,8 @@
 // one.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "drivers/vfio/uapi/features.h"
 #include "mempool/base/unique_fd.h"
 #include "tests/sim/fake_vfio/testing.h"
@@ -33,7 +35,7 @@ struct device_user : raw_user {
                              .start = start,
                              .count = count};
     std::memcpy(bytes.data(), &head, sizeof(head));
-    std::memcpy(bytes.data() + sizeof(head), fds.data(), fds.size_bytes());
+    std::ranges::copy(std::as_bytes(fds), bytes.begin() + sizeof(head));
     return ask(device, uapi::ioctls::device_set_irqs, *bytes.data());
   }
   [[nodiscard]] int attach(std::uint32_t index, std::uint32_t start,
