@@ -175,10 +175,7 @@ instant controller::advance(instant now) noexcept {
     return now;
   }
   transport_->advance(now);
-  if (transport_->state() == vfio::transport_state::gone && watch_at_ != never) {
-    fail_with(transport_->reason(), now);
-    end_requests();
-  }
+  heed_transport(now);
   if (now >= tick_at_) {
     tick_at_ = now + data_.options.io_limit / ticks_per_command;
     data_.tick();
@@ -191,6 +188,26 @@ instant controller::advance(instant now) noexcept {
     return std::min(transport_deadline, now + step_poll_interval);
   }
   return std::min({transport_deadline, watch_at_, watch_at_ == never ? never : tick_at_});
+}
+
+void controller::heed_transport(instant now) noexcept {
+  const vfio::transport_state state = transport_->state();
+  const bool over = state_ == controller_state::failed || state_ == controller_state::closed;
+  if (state == vfio::transport_state::leaving && !over) {
+    fail_with(transport_->reason(), now);  // what is in flight may still be carried out
+  }
+  if (state == vfio::transport_state::gone && watch_at_ != never) {
+    fail_with(transport_->reason(), now);
+    end_requests();
+  }
+  if (!transport_->take_error() || over || !ran_ || state_ == controller_state::closing) {
+    return;  // bring-up finds out by itself, and so does shutdown
+  }
+  failure why{.what = {errc::bad_status},
+              .operation = "watch",
+              .object = data_.options.name,
+              .hint = "the device reported an uncorrectable error of its PCI link (AER)"};
+  may_mend(why.what) ? begin_mending(std::move(why)) : fail_with(std::move(why), now);
 }
 
 /// Chooses what to do next; false: nothing.

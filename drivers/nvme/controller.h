@@ -37,11 +37,11 @@ struct admin_answer {
 /// `failed`. Queues are made then; each belongs to one core, and all are destroyed before their
 /// controller. Once a second the controller is looked after, and asked what it has to report: a
 /// command over its time is aborted, and a controller that does not do that, answers no admin
-/// command or reports a fatal error is reset, which ends what is in flight with `aborted`. When a
-/// few resets in a row do not help it has failed. What is in flight at one that failed ends with
-/// `device_gone` when it reaches our memory no more: it is gone, or has been disabled, which is
-/// tried once a second. Until then only the device itself ends requests. A queue that nobody polls
-/// has no time limits, but is in the way of a reset.
+/// command or reports a fatal error, by itself or by its transport, is reset, which ends what is in
+/// flight with `aborted`. When a few resets in a row do not help it has failed. What is in flight
+/// at one that failed ends with `device_gone` when it reaches our memory no more: it is gone, or
+/// has been disabled, which is tried once a second. Until then only the device itself ends
+/// requests. A queue that nobody polls has no time limits, but is in the way of a reset.
 ///
 /// @context one thread; where it says so, another after bring-up
 class controller final : public block_device {
@@ -117,6 +117,7 @@ class controller final : public block_device {
   enum class question_state : std::uint8_t { none, wanted, answered, late };
 
   [[nodiscard]] result<> ask(const admin_question& what) noexcept;
+  void heed_transport(instant now) noexcept;
   void begin(activity what, std::span<const step> steps, instant now) noexcept;
   [[nodiscard]] bool begin_next(instant now) noexcept;
   void enter_step(instant now) noexcept;

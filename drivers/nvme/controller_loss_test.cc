@@ -95,6 +95,82 @@ TEST(controller_loss, ADeviceThatIsLateKeepsWhatIsInFlightUntilItIsDisabledOrGon
   }
 }
 
+TEST(controller_loss, WhatIsInFlightAtADeviceThatLeavesEndsWhenItIsGone) {
+  controller_rig on;
+  ASSERT_TRUE(on.reach(controller_state::ready));
+  on.queues.push_back(on.subject->make_queue(16).value());
+  on.device.faults.hold_io = true;
+  const auto data = on.memory.allocate(4096, 4096).value();
+  for (std::uint64_t i = 0; i < 10; ++i) {
+    ASSERT_EQ(on.submit(block_op::write, i, data, i).state, block_state::pending);
+  }
+  on.turn();
+  on.transport->leave();
+  on.turn();
+  ASSERT_EQ(on.subject->state(), controller_state::failed) << "at once";
+  EXPECT_EQ(on.subject->reason().hint, "leaves");
+  const block_request late = on.submit(block_op::write, 0, data, 99);
+  EXPECT_EQ(late.state, block_state::done);
+  EXPECT_EQ(late.status, block_status::device_gone);
+  for (int i = 0; i < 10; ++i) {
+    on.clock.advance_to(on.clock.now() + seconds{1});
+    on.turn();
+  }
+  EXPECT_TRUE(on.completions.empty()) << "it may still reach their memory";
+  on.transport->disconnect();
+  on.wait_for(10);
+  ASSERT_EQ(on.completions.size(), 10U);
+  for (const block_completion& done : on.completions) {
+    EXPECT_EQ(done.status, block_status::device_gone);
+  }
+  EXPECT_EQ(on.subject->advance(on.clock.now()), never);
+}
+
+TEST(controller_loss, AnErrorThatTheTransportReportsIsMendedByAResetAFewTimesInARow) {
+  controller_rig on;
+  ASSERT_TRUE(on.reach(controller_state::ready));
+  on.queues.push_back(on.subject->make_queue(16).value());
+  on.device.faults.hold_io = true;
+  const auto data = on.memory.allocate(4096, 4096).value();
+  ASSERT_EQ(on.submit(block_op::write, 0, data, 7).state, block_state::pending);
+  on.transport->error_reported = true;
+  on.turn();
+  EXPECT_EQ(on.subject->state(), controller_state::connecting) << "at once";
+  ASSERT_TRUE(on.reach(controller_state::ready));
+  ASSERT_EQ(on.completions.size(), 1U);
+  EXPECT_EQ(on.completions[0].status, block_status::aborted);
+  EXPECT_EQ(on.subject->events().resets, 1U);
+  EXPECT_NE(on.subject->events().reset_reason->hint.find("AER"), std::string::npos);
+
+  on.device.faults.hold_io = false;
+  ASSERT_EQ(on.submit(block_op::write, 0, data, 8).state, block_state::pending);
+  on.wait_for(2);
+  ASSERT_EQ(on.completions.size(), 2U);
+  EXPECT_EQ(on.completions[1].status, block_status::success);
+
+  for (const std::uint32_t resets : {2U, 3U}) {
+    on.transport->error_reported = true;
+    on.turn();
+    EXPECT_EQ(on.subject->events().resets, resets);
+  }
+  on.transport->error_reported = true;
+  on.turn();
+  EXPECT_EQ(on.subject->state(), controller_state::failed);
+  EXPECT_EQ(on.subject->events().resets, 3U);
+}
+
+TEST(controller_loss, AnErrorThatIsReportedWhenAllIsOverChangesNothing) {
+  controller_rig on;
+  on.transport->error_reported = true;
+  ASSERT_TRUE(on.reach(controller_state::ready)) << "bring-up finds out by itself";
+  on.subject->shutdown();
+  on.transport->error_reported = true;
+  ASSERT_TRUE(on.reach(controller_state::closed));
+  on.transport->error_reported = true;
+  on.turn();
+  EXPECT_EQ(on.subject->state(), controller_state::closed);
+}
+
 TEST(controller_loss, ALogPageThatIsLateEndsRequestsByAReset) {
   controller_rig on{{}, {.admin_limit = seconds{2}}};
   ASSERT_TRUE(on.reach(controller_state::ready));

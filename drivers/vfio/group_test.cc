@@ -131,6 +131,10 @@ void live(group_rig& on, dma_memory& memory) {
   if (is_mapped && finish(on.domain->unmap(memory.piece(0, 2))) != good) {
     EXPECT_NE(on.kernel.under.account.charged, 0U) << "still the device's: not to be used again";
   }
+  on.function().irqs.raise(4, 0);  // the kernel wants it back
+  device->advance(device->advance(on.now));
+  const bool absent = on.kernel.fails.number == EINVAL;  // such an interrupt, may the kernel say
+  EXPECT_TRUE(device->state() == transport_state::gone || absent);
 }
 
 TEST(Group, WhicheverCallFailsNothingIsLeft) {

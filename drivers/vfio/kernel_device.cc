@@ -12,9 +12,8 @@
 namespace runnel::vfio {
 namespace {
 
-// What names an operation in the table; no peer sees it.
+// What names an operation in the table that is over when it starts; no peer sees it.
 constexpr std::uint16_t settled_command = 0;
-constexpr std::uint16_t reset_command = 1;
 
 constexpr error cut_off{errc::os, EIO};  // the kernel did less than it was asked to
 
@@ -38,168 +37,8 @@ constexpr std::size_t piece_bytes_max = 4;
 
 }  // namespace
 
-/// Opens the device and asks it what it is.
-class kernel_device::open_job final : public blocking_job {
- public:
-  open_job(syscalls& system, std::unique_ptr<device_opening> opening, std::string object)
-      : system_{&system}, opening_{std::move(opening)}, object_{std::move(object)} {}
-
-  void run() noexcept override {
-    auto opened = opening_->open();
-    opening_.reset();
-    if (!opened) {
-      facts = std::unexpected{opened.error()};
-      return;
-    }
-    facts = learn_device(*system_, opened->get(), object_);
-    if (facts) {
-      fd = std::move(*opened);
-    }
-  }
-
-  kernel_fd fd;
-  outcome<device_facts> facts;
-
- private:
-  syscalls* system_;
-  std::unique_ptr<device_opening> opening_;
-  std::string object_;
-};
-
-class kernel_device::reset_job final : public blocking_job {
- public:
-  reset_job(syscalls& system, kernel_fd fd) : system_{&system}, fd_{std::move(fd)} {}
-
-  void run() noexcept override {
-    if (const auto reset = system_->ioctl(fd_.get(), uapi::ioctls::device_reset, 0); !reset) {
-      outcome = std::unexpected{reset.error()};
-    }
-    fd_.reset();
-  }
-
-  result<> outcome;
-
- private:
-  syscalls* system_;
-  kernel_fd fd_;
-};
-
-/// The last descriptor of a device resets it.
-class kernel_device::close_job final : public blocking_job {
- public:
-  explicit close_job(kernel_fd fd) : fd_{std::move(fd)} {}
-  void run() noexcept override { fd_.reset(); }
-
- private:
-  kernel_fd fd_;
-};
-
-kernel_device::kernel_device(syscalls& system, std::unique_ptr<blocking_calls> elsewhere,
-                             std::unique_ptr<device_opener> opener, kernel_device_options options)
-    : system_{&system},
-      elsewhere_{std::move(elsewhere)},
-      opener_{std::move(opener)},
-      options_{options} {
-  CHECK(elsewhere_ != nullptr);
-  CHECK(opener_ != nullptr);
-}
-
-kernel_device::~kernel_device() {
-  for (const auto area : mapped_areas_) {
-    system_->munmap(area);
-  }
-  for (const auto& job : {opening_, resetting_}) {
-    if (job) {
-      elsewhere_->abandon(*job);
-    }
-  }
-  if (fd_) {
-    std::unique_ptr<blocking_job> closing = std::make_unique<close_job>(std::move(fd_));
-    if (const auto started = elsewhere_->start(closing); started) {
-      elsewhere_->abandon(*started);
-    }  // else it is closed here and now
-  }
-}
-
-instant kernel_device::advance(instant now) noexcept {
-  if (state_ == transport_state::connecting) {
-    opening_ ? finish_opening(now) : begin_opening(now);
-  }
-  if (state_ == transport_state::gone) {
-    return never;
-  }
-  finish_reset();
-  const instant deadline = operations_.apply_deadlines(now, options_.reset_timeout);
-  if (std::exchange(news_, false)) {
-    return now;  // somebody may wait for it
-  }
-  return state_ == transport_state::connecting ? opening_deadline_ : deadline;
-}
-
-void kernel_device::begin_opening(instant now) {
-  auto prepared = opener_->prepare();
-  if (!prepared) {
-    lose(std::move(prepared.error()));
-    return;
-  }
-  std::unique_ptr<blocking_job> job =
-      std::make_unique<open_job>(*system_, std::move(*prepared), opener_->object());
-  const auto started = elsewhere_->start(job);
-  if (!started) {
-    lose({.what = started.error(),
-          .operation = "open",
-          .object = opener_->object(),
-          .hint = "too much is being opened at once"});
-    return;
-  }
-  opening_ = *started;
-  opening_deadline_ = now + options_.open_timeout;
-  finish_opening(now);
-}
-
-void kernel_device::finish_opening(instant now) {
-  const auto job = elsewhere_->take(*opening_);
-  if (job == nullptr) {
-    if (now >= opening_deadline_) {
-      elsewhere_->abandon(*std::exchange(opening_, std::nullopt));
-      lose({.what = {errc::timed_out},
-            .operation = "open",
-            .object = opener_->object(),
-            .hint = "the kernel is still busy with it; its log may say why"});
-    }
-    return;
-  }
-  opening_.reset();
-  auto& ended = static_cast<open_job&>(*job);
-  if (!ended.facts) {
-    lose(std::move(ended.facts.error()));
-    return;
-  }
-  fd_ = std::move(ended.fd);
-  if (auto joined = opener_->opened(); !joined) {
-    lose(std::move(joined.error()));
-    return;
-  }
-  facts_ = std::move(*ended.facts);
-  irqs_enabled_.assign(facts_.irqs.size(), false);
-  state_ = transport_state::ready;
-}
-
-void kernel_device::finish_reset() noexcept {
-  const auto job = resetting_ ? elsewhere_->take(*resetting_) : nullptr;
-  if (job == nullptr) {
-    return;
-  }
-  resetting_.reset();
-  const auto& ended = static_cast<reset_job&>(*job);
-  if (auto* const waiting = operations_.waiting_for(reset_id_); waiting != nullptr) {
-    operations_.reply(*waiting, ended.outcome ? error{} : ended.outcome.error());
-  }
-  news_ = true;
-}
-
 const failure& kernel_device::reason() const noexcept {
-  CHECK(state_ == transport_state::gone);
+  CHECK(state_ >= transport_state::leaving);
   return reason_;
 }
 
@@ -220,12 +59,7 @@ std::span<std::byte> kernel_device::map_region(std::uint32_t index, std::uint64_
   if (state_ != transport_state::ready || length == 0 || !offered) {
     return {};
   }
-  const auto mapped = system_->mmap(fd_.get(), region.file_offset + offset, length);
-  if (!mapped) {
-    return {};  // system calls reach it too
-  }
-  mapped_areas_.push_back(*mapped);
-  return *mapped;
+  return areas_.map(fd_.get(), region.file_offset + offset, length);  // else system calls reach it
 }
 
 result<ticket> kernel_device::region_read(std::uint32_t index, std::uint64_t offset,
@@ -314,39 +148,6 @@ result<> kernel_device::change_irqs(std::uint32_t index, std::uint32_t start,
   return {};
 }
 
-result<ticket> kernel_device::reset() noexcept {
-  if (const result<> admitted = admit(); !admitted) {
-    return std::unexpected{admitted.error()};
-  }
-  if ((facts_.info.flags & uapi::device_flags::reset) == 0) {
-    return fail(errc::unsupported);
-  }
-  if (resetting_) {
-    return fail(errc::queue_full);
-  }
-  operation* const under = operations_.start(reset_command, 0);
-  if (under == nullptr) {
-    return fail(errc::queue_full);
-  }
-  auto own = system_->duplicate(fd_.get());  // outlives us if we go meanwhile
-  if (!own) {
-    return settle(*under, std::unexpected{own.error()});
-  }
-  std::unique_ptr<blocking_job> job = std::make_unique<reset_job>(*system_, std::move(*own));
-  const auto running = elsewhere_->start(job);
-  if (!running) {
-    operations_.withdraw(*under);
-    return std::unexpected{running.error()};
-  }
-  resetting_ = *running;
-  reset_id_ = operation_table::message_id(under->id);
-  return under->id;
-}
-
-result<ticket> kernel_device::hot_reset() noexcept {
-  return fail(errc::unsupported);
-}
-
 result<ticket> kernel_device::device_feature(std::uint32_t flags,
                                              std::span<const std::byte> data) noexcept {
   if (const result<> admitted = admit(); !admitted) {
@@ -377,6 +178,7 @@ std::optional<transport_reply> kernel_device::take(ticket which) noexcept {
 result<> kernel_device::admit() const noexcept {
   switch (state_) {
     case transport_state::connecting:
+    case transport_state::leaving:
       return fail(errc::busy);
     case transport_state::gone:
       return fail(errc::device_gone);
@@ -440,12 +242,6 @@ result<> kernel_device::write_bytes(std::uint32_t index, std::uint64_t offset,
     offset += bytes;
   }
   return {};
-}
-
-void kernel_device::lose(failure why) {
-  state_ = transport_state::gone;
-  reason_ = std::move(why);
-  operations_.end_all({errc::device_gone});
 }
 
 }  // namespace runnel::vfio

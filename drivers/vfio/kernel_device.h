@@ -7,11 +7,14 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "drivers/vfio/blocking_calls.h"
+#include "drivers/vfio/device_alarms.h"
 #include "drivers/vfio/device_facts.h"
 #include "drivers/vfio/device_opener.h"
+#include "drivers/vfio/mapped_areas.h"
 #include "drivers/vfio/operation_table.h"
 #include "drivers/vfio/syscalls.h"
 #include "drivers/vfio/transport.h"
@@ -27,6 +30,10 @@ struct kernel_device_options {
 /// the kernel long (opening, resetting, closing) is done elsewhere; everything else is a system
 /// call made in place, whose result waits for `take`. Goes before its domain.
 ///
+/// When the kernel wants the device back it leaves: it is closed, which resets it, and then gone.
+/// What `map_region` returned is ordinary memory by then and reads as ones, so the kernel need not
+/// wait for the device's users.
+///
 /// @context one thread; may allocate
 /// @spec Linux Documentation/driver-api/vfio.rst
 class kernel_device final : public device_transport {
@@ -41,10 +48,12 @@ class kernel_device final : public device_transport {
   instant advance(instant now) noexcept override;
   /// Where its memory is mapped. Goes with it.
   [[nodiscard]] iommu_domain& domain() noexcept { return opener_->domain(); }
-  [[nodiscard]] int event_fd() const noexcept override { return elsewhere_->event_fd(); }
+  [[nodiscard]] int event_fd() const noexcept override { return alarms_.event_fd(); }
 
   [[nodiscard]] transport_state state() const noexcept override { return state_; }
   [[nodiscard]] const failure& reason() const noexcept override;
+
+  [[nodiscard]] bool take_error() noexcept override { return std::exchange(failed_, false); }
 
   [[nodiscard]] const device_info& info() const noexcept override { return facts_.info; }
   [[nodiscard]] const region_info& region_at(std::uint32_t index) const noexcept override;
@@ -88,10 +97,14 @@ class kernel_device final : public device_transport {
   [[nodiscard]] result<> change_irqs(std::uint32_t index, std::uint32_t start,
                                      std::span<const int> eventfds) noexcept;
 
+  // kernel_device_life.cc: opening, resetting, closing
   void begin_opening(instant now);
   void finish_opening(instant now);
+  [[nodiscard]] outcome<> take_over(open_job& ended);
   void finish_reset() noexcept;
-  void lose(failure why);
+  void heed_alarms();
+  void leave(failure why);
+  void go_on_leaving() noexcept;
 
   syscalls* system_;
   std::unique_ptr<blocking_calls> elsewhere_;
@@ -108,12 +121,16 @@ class kernel_device final : public device_transport {
   std::optional<ticket> resetting_;  // a job
   std::uint16_t reset_id_ = 0;       // the operation that waits for it
 
+  std::optional<ticket> closing_;  // a job
+
   kernel_fd fd_;
+  device_alarms alarms_;
+  bool failed_ = false;  // it said so, and nobody has asked
   device_facts facts_;
   region_info absent_region_;
   irq_info absent_irq_;
   std::vector<bool> irqs_enabled_;  // for each interrupt
-  std::vector<std::span<std::byte>> mapped_areas_;
+  mapped_areas areas_;
 };
 
 }  // namespace runnel::vfio

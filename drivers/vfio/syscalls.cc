@@ -11,6 +11,8 @@
 #include <array>
 #include <cerrno>
 
+#include "mempool/stand_in.h"
+
 namespace runnel::vfio {
 namespace {
 
@@ -37,7 +39,11 @@ class real final : public syscalls {
     if (at == MAP_FAILED) {
       return std::unexpected{os_error()};
     }
+    static_cast<void>(::madvise(at, bytes, MADV_DONTFORK));  // a child would keep the device open
     return std::span{static_cast<std::byte*>(at), bytes};
+  }
+  [[nodiscard]] result<> replace(std::span<std::byte> mapped) noexcept override {
+    return put_stand_in(mapped, std::byte{0xff});
   }
   void munmap(std::span<std::byte> mapped) noexcept override {
     ::munmap(mapped.data(), mapped.size());  // cannot fail for a whole mapping

@@ -32,6 +32,9 @@ class syscalls {
   /// Shared with the device, readable and writable.
   [[nodiscard]] virtual result<std::span<std::byte>> mmap(int fd, std::uint64_t offset,
                                                           std::uint64_t bytes) noexcept = 0;
+  /// What a device that is not there reads as, all ones, takes the place of what mmap returned:
+  /// nothing of the device is mapped there any more, but the addresses are valid until munmap.
+  [[nodiscard]] virtual result<> replace(std::span<std::byte> mapped) noexcept = 0;
   virtual void munmap(std::span<std::byte> mapped) noexcept = 0;  // @pre what mmap returned
 
   /// @return bytes that were read or written; fewer than asked for at the end

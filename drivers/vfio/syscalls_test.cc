@@ -1,16 +1,23 @@
-// Goal: the limit of locked memory that is told is the one that the kernel applies. Method: memory
-// over the limit is locked, by a thread as it is and by one that has given up CAP_IPC_LOCK.
+// Goal: what the kernel does by itself is taken into account: limits of locked memory, children
+// that inherit. Method: memory over the limit is locked, by a thread as it is and by one that has
+// given up CAP_IPC_LOCK; a child looks for what is mapped.
 #include "drivers/vfio/syscalls.h"
 
 #include <gtest/gtest.h>
 #include <linux/capability.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
+#include <iterator>
 #include <thread>
 
+#include "mempool/base/unique_fd.h"
 #include "mempool/base/units.h"
 
 namespace runnel::vfio {
@@ -42,6 +49,28 @@ TEST(RealSyscalls, TheLimitOfLockedMemoryIsTheOneThatTheKernelApplies) {
     }}.join();
   }
   EXPECT_EQ(::setrlimit(RLIMIT_MEMLOCK, &before), 0);
+}
+
+TEST(RealSyscalls, NothingOfADeviceIsMappedInAChildOrAfterItIsReplaced) {
+  const unique_fd file{::memfd_create("registers", MFD_CLOEXEC)};
+  ASSERT_EQ(::ftruncate(file.get(), 4 * kib), 0);
+  const auto mapped = real_syscalls().mmap(file.get(), 0, 4 * kib);
+  ASSERT_TRUE(mapped.has_value());
+  const pid_t child = ::fork();
+  if (child == 0) {
+    unsigned char resident = 0;
+    ::_exit(::mincore(mapped->data(), mapped->size(), &resident) == 0 || errno != ENOMEM);
+  }
+  int status = 1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  ASSERT_TRUE(real_syscalls().replace(*mapped).has_value());
+  EXPECT_EQ(std::ranges::count(*mapped, std::byte{0xff}), std::ssize(*mapped));
+  (*mapped)[0] = std::byte{1};
+  std::byte in_file{};
+  EXPECT_EQ(::pread(file.get(), &in_file, 1, 0), 1);
+  EXPECT_EQ(in_file, std::byte{0});
+  real_syscalls().munmap(*mapped);
 }
 
 }  // namespace

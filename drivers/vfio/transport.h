@@ -60,7 +60,12 @@ struct transport_reply {
   std::span<const std::byte> data;  // region reads and features; valid until the next call
 };
 
-enum class transport_state : std::uint8_t { connecting, ready, gone };
+enum class transport_state : std::uint8_t {
+  connecting,
+  ready,
+  leaving,  // takes no operation any more, but may reach memory until it is gone
+  gone,
+};
 
 /// One device. Operations that can take time are started and return a ticket; `take` hands out the
 /// result once it is there. Nothing here waits or calls back; results appear during `advance`.
@@ -79,8 +84,11 @@ class device_transport {
   [[nodiscard]] virtual int event_fd() const noexcept = 0;  // readable when `advance` has work
 
   [[nodiscard]] virtual transport_state state() const noexcept = 0;
-  /// Why the state is `gone`. @pre state() == gone
+  /// Why the device is leaving or gone. @pre it is
   [[nodiscard]] virtual const failure& reason() const noexcept = 0;
+
+  /// Whether the device has failed since this was asked last, says who sees it: it should be reset.
+  [[nodiscard]] virtual bool take_error() noexcept { return false; }
 
   // Known once `ready`, unchanging. Regions and interrupts beyond the device's count are absent
   // (size or count 0), never an error.
@@ -93,7 +101,7 @@ class device_transport {
   [[nodiscard]] virtual std::span<std::byte> map_region(std::uint32_t index, std::uint64_t offset,
                                                         std::uint64_t length) noexcept = 0;
 
-  // Started operations. @error queue_full, device_gone, busy (not ready yet), invalid (out of the
+  // Started operations. @error queue_full, device_gone, busy (not ready), invalid (out of the
   // region, over transfer_bytes_max). A deadline counts from the next `advance`.
   [[nodiscard]] virtual result<ticket> region_read(std::uint32_t index, std::uint64_t offset,
                                                    std::uint32_t bytes) noexcept = 0;

@@ -366,6 +366,7 @@ result<> user_client::admit() const noexcept {
   switch (state_) {
     case transport_state::connecting:
       return fail(errc::busy);
+    case transport_state::leaving:  // which takes no time here
     case transport_state::gone:
       return fail(errc::device_gone);
     case transport_state::ready:

@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "tests/sim/nvme_device.h"
@@ -35,6 +36,13 @@ class nvme_transport final : public plain_transport {
   std::uint16_t pci_command = 0;
   std::uint32_t pci_id = 0x1234'1b36;
 
+  /// Its owner wants the device back. `disconnect` follows.
+  void leave() {
+    state_ = vfio::transport_state::leaving;
+    reason_ = {.what = {errc::device_gone}, .operation = "use", .object = "sim", .hint = "leaves"};
+  }
+  bool error_reported = false;  // by the device, to whoever is next to ask
+
   void disconnect() {
     state_ = vfio::transport_state::gone;
     reason_ = {.what = {errc::device_gone},
@@ -57,6 +65,7 @@ class nvme_transport final : public plain_transport {
     device_->run();
     return never;
   }
+  [[nodiscard]] bool take_error() noexcept override { return std::exchange(error_reported, false); }
   [[nodiscard]] std::span<std::byte> map_region(std::uint32_t, std::uint64_t offset,
                                                 std::uint64_t length) noexcept override {
     if (!options.map_doorbells || offset != 0x1000 || length > device_->doorbells().size()) {
@@ -109,7 +118,7 @@ class nvme_transport final : public plain_transport {
 
   result<ticket> answer(std::uint64_t value) override {
     if (state_ != vfio::transport_state::ready) {
-      return fail(errc::device_gone);
+      return fail(state_ == vfio::transport_state::gone ? errc::device_gone : errc::busy);
     }
     const ticket id{static_cast<std::uint32_t>(operations)};
     replies_[id] = {.number = operations++, .value = value, .answered = false};

@@ -26,6 +26,7 @@ class deferred_calls final : public vfio::blocking_calls {
     std::map<std::uint32_t, std::unique_ptr<vfio::blocking_job>> waiting;
     std::map<std::uint32_t, std::unique_ptr<vfio::blocking_job>> done;
     std::set<std::uint32_t> abandoned;
+    unique_fd event{::eventfd(0, EFD_NONBLOCK)};
 
     /// Some other thread gets to it.
     void run_all() {
@@ -35,10 +36,18 @@ class deferred_calls final : public vfio::blocking_calls {
           done.emplace(id, std::move(job));
         }
       }
+      show();
+    }
+    /// The event is readable while something is done.
+    void show() const {
+      std::uint64_t count = done.size();
+      static_cast<void>(::read(event.get(), &count, sizeof(count)));
+      count = done.size();
+      CHECK(::write(event.get(), &count, sizeof(count)) == sizeof(count));
     }
   };
 
-  explicit deferred_calls(control& by) : by_{&by}, event_{::eventfd(0, EFD_NONBLOCK)} {}
+  explicit deferred_calls(control& by) : by_{&by} {}
 
   [[nodiscard]] result<ticket> start(std::unique_ptr<vfio::blocking_job>& job) noexcept override {
     if (by_->refuses) {
@@ -52,19 +61,20 @@ class deferred_calls final : public vfio::blocking_calls {
   }
   [[nodiscard]] std::unique_ptr<vfio::blocking_job> take(ticket which) noexcept override {
     auto found = by_->done.extract(static_cast<std::uint32_t>(which));
+    by_->show();
     return found.empty() ? nullptr : std::move(found.mapped());
   }
   void abandon(ticket which) noexcept override {
     const auto id = static_cast<std::uint32_t>(which);
     CHECK(by_->done.contains(id) || by_->waiting.contains(id));
     by_->done.erase(id);
+    by_->show();
     by_->abandoned.insert(id);
   }
-  [[nodiscard]] int event_fd() const noexcept override { return event_.get(); }
+  [[nodiscard]] int event_fd() const noexcept override { return by_->event.get(); }
 
  private:
   control* by_;
-  unique_fd event_;
 };
 
 }  // namespace runnel::sim

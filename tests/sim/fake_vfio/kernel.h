@@ -15,9 +15,11 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "drivers/vfio/syscalls.h"
 #include "mempool/base/check.h"
+#include "mempool/stand_in.h"
 #include "tests/sim/fake_vfio/cdev.h"
 #include "tests/sim/fake_vfio/container.h"
 #include "tests/sim/fake_vfio/group.h"
@@ -37,7 +39,10 @@ class fake_kernel final : public vfio::syscalls {
   }
   fake_kernel(const fake_kernel&) = delete;
   fake_kernel& operator=(const fake_kernel&) = delete;
-  ~fake_kernel() override { files_.clear(); }  // before what they stand on
+  ~fake_kernel() override {  // files go before what they stand on
+    under.bar_maps.clear();
+    files_.clear();
+  }
 
   static constexpr int first_fd = 1'000'000;  // taken for a real one nowhere
 
@@ -55,7 +60,8 @@ class fake_kernel final : public vfio::syscalls {
   struct leaks {
     std::size_t fds = 0;
     std::size_t bar_maps = 0;
-    std::uint64_t pinned = 0;  // bytes
+    std::size_t stand_ins = 0;  // of BARs
+    std::uint64_t pinned = 0;   // bytes
     int open_functions = 0;
 
     friend bool operator==(const leaks&, const leaks&) = default;
@@ -63,8 +69,10 @@ class fake_kernel final : public vfio::syscalls {
   /// What is still held.
   [[nodiscard]] leaks held() const {
     const std::scoped_lock lock{one_at_a_time_};
-    leaks all{
-        .fds = files_.size(), .bar_maps = under.bar_maps.size(), .pinned = under.account.charged};
+    leaks all{.fds = files_.size(),
+              .bar_maps = under.bar_maps.size(),
+              .stand_ins = stand_ins_.size(),
+              .pinned = under.account.charged};
     for (const auto& each : under.functions) {
       all.open_functions += each->opened;
     }
@@ -135,17 +143,25 @@ class fake_kernel final : public vfio::syscalls {
     if (at == MAP_FAILED) {
       return failed(-errno);
     }
-    under.bar_maps.emplace_back(static_cast<std::byte*>(at), bytes);
-    return under.bar_maps.back();
+    under.bar_maps.push_back({.at = {static_cast<std::byte*>(at), bytes}, .of = file});
+    return under.bar_maps.back().at;
+  }
+  [[nodiscard]] result<> replace(std::span<std::byte> mapped) noexcept override {
+    const std::scoped_lock lock{one_at_a_time_};
+    if (fails_now()) {
+      return failed(-fails.number);
+    }
+    CHECK(put_stand_in(mapped, std::byte{0xff}).has_value());
+    CHECK(forget_bar_map(mapped));
+    stand_ins_.push_back(mapped);
+    return {};
   }
   void munmap(std::span<std::byte> mapped) noexcept override {
     const std::scoped_lock lock{one_at_a_time_};
     static_cast<void>(fails_now());
-    const auto same = [&](const auto& each) {
-      return each.data() == mapped.data() && each.size() == mapped.size();
-    };
-    CHECK(std::erase_if(under.bar_maps, same) == 1);
     ::munmap(mapped.data(), mapped.size());
+    const auto same = [&](const auto& each) { return each.data() == mapped.data(); };
+    CHECK(forget_bar_map(mapped) || std::erase_if(stand_ins_, same) == 1);
   }
 
   [[nodiscard]] result<std::size_t> pread(int fd, std::span<std::byte> into,
@@ -188,6 +204,11 @@ class fake_kernel final : public vfio::syscalls {
   [[nodiscard]] std::shared_ptr<kernel_file> file_of(int fd) const {
     const auto found = files_.find(fd);
     return found == files_.end() ? nullptr : found->second;
+  }
+  [[nodiscard]] bool forget_bar_map(std::span<std::byte> mapped) {
+    return std::erase_if(under.bar_maps, [&](const bar_map& each) {
+             return each.at.data() == mapped.data() && each.at.size() == mapped.size();
+           }) == 1;
   }
   int give(std::shared_ptr<kernel_file> file) {
     int fd = first_fd;
@@ -241,6 +262,7 @@ class fake_kernel final : public vfio::syscalls {
 
   mutable std::mutex one_at_a_time_;
   std::map<int, std::shared_ptr<kernel_file>> files_;
+  std::vector<std::span<std::byte>> stand_ins_;
   std::map<int, std::weak_ptr<kernel_file>> groups_;  // that are open, also by their devices
 };
 

@@ -26,6 +26,12 @@ struct machine_options {
   bool scatters = false;           // neighbouring pages are far apart
 };
 
+/// A BAR in the process; as in the kernel it holds the device's file.
+struct bar_map {
+  std::span<std::byte> at;
+  std::shared_ptr<kernel_file> of;
+};
+
 /// What is under the kernel, and what its files share.
 class machine {
  public:
@@ -39,8 +45,8 @@ class machine {
   machine_options options;
   memlock_account account;
   std::vector<std::unique_ptr<pci_function>> functions;
-  std::vector<std::span<std::byte>> bar_maps;  // of BARs into the process
-  std::map<int, std::byte*> memory_of_file;    // where the process has a file that it maps for DMA
+  std::vector<bar_map> bar_maps;
+  std::map<int, std::byte*> memory_of_file;  // where the process has a file that it maps for DMA
   std::function<std::shared_ptr<kernel_file>(int fd)> file_of;
   std::function<int(std::shared_ptr<kernel_file>)> give_fd;
 
@@ -88,7 +94,7 @@ class machine {
   }
   [[nodiscard]] bool is_bar(const std::byte* memory) const {
     return std::ranges::any_of(bar_maps, [memory](const auto& each) {
-      return memory >= each.data() && memory < each.data() + each.size();
+      return memory >= each.at.data() && memory < each.at.data() + each.at.size();
     });
   }
 };
