@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "apps/cli/command.h"
-#include "drivers/vfio_user/sigbus.h"
+#include "mempool/sigbus.h"
 #include "runtime/io/address.h"
 
 namespace runnel::cli {
@@ -24,7 +24,7 @@ struct sigaction previous_sigbus_action;
 /// A client that shrinks memory it shared with us faults our access: that ends the client only.
 /// Anything else faults again under the old handler, as it should.
 void on_sigbus(int, siginfo_t* info, void*) {
-  if (!vfio_user::handle_sigbus(*info)) {
+  if (!handle_sigbus(*info)) {
     sigaction(SIGBUS, &previous_sigbus_action, nullptr);
   }
 }

@@ -15,7 +15,7 @@
 #include <cstring>
 
 #include "apps/target/fake_client.h"
-#include "drivers/vfio_user/sigbus.h"
+#include "mempool/sigbus.h"
 
 namespace runnel::target {
 namespace {
@@ -263,7 +263,7 @@ TEST_F(VfioUserTransport, MemoryThatIsNotSharedIsExplainedOnceTheFirstCommandIsM
 }
 
 void survive_shrunk_memory(int /*number*/, siginfo_t* info, void* /*context*/) {
-  if (!vfio_user::handle_sigbus(*info)) {
+  if (!handle_sigbus(*info)) {
     std::abort();
   }
 }

@@ -30,9 +30,9 @@ struct kernel_device_options {
 /// the kernel long (opening, resetting, closing) is done elsewhere; everything else is a system
 /// call made in place, whose result waits for `take`. Goes before its domain.
 ///
-/// When the kernel wants the device back it leaves: it is closed, which resets it, and then gone.
-/// What `map_region` returned is ordinary memory by then and reads as ones, so the kernel need not
-/// wait for the device's users.
+/// When the kernel wants the device back, or what was mapped of it is not there any more, it
+/// leaves: it is closed, which resets it, and then gone. What `map_region` returned is ordinary
+/// memory by then and reads as ones, so the kernel need not wait for the device's users.
 ///
 /// @context one thread; may allocate
 /// @spec Linux Documentation/driver-api/vfio.rst

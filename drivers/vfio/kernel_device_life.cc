@@ -193,11 +193,13 @@ void kernel_device::heed_alarms() {
     return;  // it is leaving already
   }
   failed_ = failed_ || failed;
-  if (wanted_back) {
+  if (wanted_back || areas_.faulted()) {
     leave({.what = {errc::device_gone},
            .operation = "use",
            .object = opener_->object(),
-           .hint = "the kernel takes it back: it is being unbound or unplugged"});
+           .hint = wanted_back
+                       ? "the kernel takes it back: it is being unbound or unplugged"
+                       : "its registers went away: it was unplugged, reset or put to sleep"});
   }
 }
 

@@ -3,16 +3,20 @@
 // whose blocking calls are made when the test says so.
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cerrno>
 #include <cstdint>
+#include <cstdlib>
 #include <iterator>
 #include <string>
 
+#include "drivers/mmio.h"
 #include "drivers/vfio/kernel_device.h"
+#include "mempool/sigbus.h"
 #include "tests/sim/fake_vfio/cdev_rig.h"
 #include "tests/sim/fake_vfio/group_rig.h"
 
@@ -94,6 +98,48 @@ TEST(KernelDeviceLoss, ADeviceByItsNodeIsLetGoAndItsDomainServesOthers) {
   EXPECT_EQ(on.function(0).opened, 0);
   EXPECT_EQ(other->state(), transport_state::ready);
   EXPECT_NE(on.kernel.dma(on.function(1), dma_memory::bus, 8, access::write), nullptr);
+}
+
+void repair_or_abort(int, siginfo_t* info, void*) {
+  if (!handle_sigbus(*info)) {
+    std::abort();
+  }
+}
+
+TEST(KernelDeviceLoss, OnlyTheDeviceWhoseRegistersWentAwayIsGone) {
+  group_rig on{{.functions = {{}, {.address = "0000:02:00.0", .group = 13}}}};
+  const auto device = on.open(0);
+  const auto other = on.open(1);
+  const auto doorbells = device->map_region(0, 0x1000, page);
+  const auto others = other->map_region(0, 0x1000, page);
+  struct sigaction ours{};
+  struct sigaction before{};
+  ours.sa_sigaction = repair_or_abort;
+  ours.sa_flags = SA_SIGINFO;
+  ASSERT_EQ(::sigaction(SIGBUS, &ours, &before), 0);
+  on.function(0).cut_off_bar();
+  mmio_write<std::uint32_t>(doorbells.data(), 7);
+  EXPECT_EQ(mmio_read<std::uint32_t>(doorbells.data() + 8), ~0U) << "no data";
+  ASSERT_EQ(::sigaction(SIGBUS, &before, nullptr), 0);
+
+  device->advance(on.now);
+  EXPECT_EQ(device->state(), transport_state::gone);
+  EXPECT_NE(device->reason().message().find("went away"), std::string::npos);
+  EXPECT_EQ(on.function(0).opened, 0);
+  other->advance(on.now);
+  EXPECT_EQ(other->state(), transport_state::ready);
+  others[0] = std::byte{5};
+  EXPECT_EQ(on.function(1).bar()[0x1000], std::byte{5});
+}
+
+TEST(KernelDeviceLoss, NoMoreIsMappedThanSigbusCanBeToldOf) {
+  group_rig on;
+  const auto device = on.open();
+  std::size_t count = 0;
+  while (count < 100 && !device->map_region(0, 0x1000, page).empty()) {
+    ++count;
+  }
+  EXPECT_EQ(count, sigbus_guard::ranges_max);
 }
 
 TEST(KernelDeviceLoss, ADeviceThatIsBeingResetLeavesAfterwards) {

@@ -136,11 +136,11 @@ std::span<std::byte> user_client::map_region(std::uint32_t index, std::uint64_t 
     return {};
   }
   if (!guard_) {
-    if (auto guard = vfio_user::sigbus_guard::create(); guard) {
+    if (auto guard = sigbus_guard::create(); guard) {
       guard_ = std::move(*guard);
     }
   }
-  if (!guard_ || mapped_areas_.size() == vfio_user::sigbus_guard::ranges_max) {
+  if (!guard_ || mapped_areas_.size() == sigbus_guard::ranges_max) {
     return {};  // messages reach it too, and cannot fault
   }
   const std::uint64_t mapped_bytes = align_up(length, page_bytes);  // faults come by the page

@@ -17,8 +17,8 @@
 #include "drivers/vfio_user/message_reader.h"
 #include "drivers/vfio_user/outbox.h"
 #include "drivers/vfio_user/protocol.h"
-#include "drivers/vfio_user/sigbus.h"
 #include "mempool/base/unique_fd.h"
+#include "mempool/sigbus.h"
 
 namespace runnel::vfio {
 
@@ -34,7 +34,7 @@ struct client_options {
 /// is not trusted: what it says is bounded and checked, and a message that breaks the protocol ends
 /// the connection, for both ends. It cannot make us wait, and reaches no memory by message that it
 /// was not given. A region file that it shrinks under a mapped area ends the connection too, where
-/// the application has installed `vfio_user::handle_sigbus`.
+/// the application has installed `handle_sigbus`.
 ///
 /// @context one thread; may allocate
 /// @spec vfio-user 0.1
@@ -163,7 +163,7 @@ class user_client final : public device_transport, public iommu_domain {
   domain_limits limits_;
   dma_maps maps_;
   std::vector<std::span<std::byte>> mapped_areas_;  // whole pages; at most ranges_max
-  std::optional<vfio_user::sigbus_guard> guard_;    // covers them; made with the first
+  std::optional<sigbus_guard> guard_;               // covers them; made with the first
 };
 
 }  // namespace runnel::vfio

@@ -19,7 +19,7 @@
 #include "drivers/mmio.h"
 #include "drivers/vfio/uapi/vfio.h"
 #include "drivers/vfio/user_client.h"
-#include "drivers/vfio_user/sigbus.h"
+#include "mempool/sigbus.h"
 #include "tests/sim/client_and_peer.h"
 
 namespace runnel::vfio {
@@ -328,11 +328,11 @@ TEST_F(HostileFiles, MappedAreasAreBounded) {
   while (count < 100 && mappable()) {
     ++count;
   }
-  EXPECT_EQ(count, vfio_user::sigbus_guard::ranges_max);
+  EXPECT_EQ(count, sigbus_guard::ranges_max);
 }
 
 void handle(int, siginfo_t* info, void*) {
-  if (!vfio_user::handle_sigbus(*info)) {
+  if (!handle_sigbus(*info)) {
     std::abort();
   }
 }

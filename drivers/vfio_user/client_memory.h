@@ -11,7 +11,7 @@
 
 #include "drivers/vfio_user/address_reserve.h"
 #include "drivers/vfio_user/free_extents.h"
-#include "drivers/vfio_user/sigbus.h"
+#include "mempool/sigbus.h"
 #include "mempool/base/error.h"
 #include "mempool/base/unique_fd.h"
 #include "mempool/region.h"

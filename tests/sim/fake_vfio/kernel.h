@@ -84,7 +84,7 @@ class fake_kernel final : public vfio::syscalls {
   [[nodiscard]] std::byte* dma(const pci_function& function, std::uint64_t first,
                                std::uint64_t bytes, access wanted) const {
     const std::scoped_lock lock{one_at_a_time_};
-    const bool may = (function.command() & pci_function::bus_master) != 0;
+    const bool may = !function.absent && (function.command() & pci_function::bus_master) != 0;
     if (may && function.options.no_iommu) {
       return machine::memory_at(first);
     }

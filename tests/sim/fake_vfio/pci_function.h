@@ -71,6 +71,7 @@ class pci_function {
   bool by_cdev = false;
   int resets_done = 0;
   bool asleep = false;
+  bool absent = false;
   std::array<std::byte, 16> vf_token{};
 
   [[nodiscard]] std::span<std::byte> bar() { return bar_; }
@@ -81,8 +82,22 @@ class pci_function {
     return value;
   }
 
+  /// It is there no more: reads give ones, writes go nowhere.
+  void vanish() {
+    absent = true;
+    config_.fill(std::byte{0xff});
+  }
+  /// Its memory is off, as when it sleeps: who touches what is mapped of it gets SIGBUS. Until it
+  /// is reset.
+  void cut_off_bar() const { CHECK(::ftruncate(file_.get(), 0) == 0); }
+
   /// As after power on.
   void reset() {
+    ++resets_done;
+    if (absent) {
+      return;
+    }
+    CHECK(::ftruncate(file_.get(), bar_bytes) == 0);
     std::ranges::fill(bar_, std::byte{0});
     config_.fill(std::byte{0});
     put(0, std::uint32_t{0x0010'1b36});  // vendor, device
@@ -94,13 +109,14 @@ class pci_function {
     put(0x44, static_cast<std::uint32_t>(msix_table));
     put(0x48, std::uint32_t{0x3000});
     put(0x80, std::uint16_t{0x0010});
-    ++resets_done;
   }
 
   [[nodiscard]] std::int64_t read(std::uint32_t region, std::uint64_t offset,
                                   std::span<std::byte> into) {
     const auto from = reachable(region, offset, into.size());
-    if (!from.first.empty()) {
+    if (absent) {
+      std::ranges::fill(into.first(from.first.size()), std::byte{0xff});
+    } else if (!from.first.empty()) {
       std::ranges::copy(from.first, into.begin());
     }
     return from.second;
@@ -108,7 +124,8 @@ class pci_function {
   [[nodiscard]] std::int64_t write(std::uint32_t region, std::uint64_t offset,
                                    std::span<const std::byte> from) {
     const auto into = reachable(region, offset, from.size());
-    if (region == 0 || (offset == command_at && from.size() == sizeof(std::uint16_t))) {
+    const bool is_command = offset == command_at && from.size() == sizeof(std::uint16_t);
+    if (!absent && (region == 0 || is_command)) {
       std::copy_n(from.begin(), into.first.size(), into.first.begin());
     }
     return into.second;  // other writes to configuration space change nothing

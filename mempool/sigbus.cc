@@ -1,6 +1,4 @@
-#include "drivers/vfio_user/sigbus.h"
-
-#include <sys/mman.h>
+#include "mempool/sigbus.h"
 
 #include <array>
 #include <atomic>
@@ -10,8 +8,9 @@
 #include "mempool/base/bits.h"
 #include "mempool/base/check.h"
 #include "mempool/base/units.h"
+#include "mempool/stand_in.h"
 
-namespace runnel::vfio_user {
+namespace runnel {
 namespace {
 
 struct range_entry {
@@ -19,17 +18,18 @@ struct range_entry {
   std::atomic<std::uintptr_t> end{0};  // 0: unused; written last, taken back first
 };
 
-struct client_entry {
+struct guard_entry {
   std::atomic<bool> taken{false};
+  std::atomic<std::byte> filler{};
   std::atomic<bool> poisoned{false};
   std::array<range_entry, sigbus_guard::ranges_max> ranges;
 };
 
 // The one table of the process: a signal handler can be given nothing else. Constant-initialised.
-constinit std::array<client_entry, sigbus_guard::guards_max> table;
+constinit std::array<guard_entry, sigbus_guard::guards_max> table;
 
 /// The handler may read an entry while another core recycles it, so it reads `end` twice: an entry
-/// that changed in between cannot be the one whose client we are touching.
+/// that changed in between cannot be the one whose memory we are touching.
 bool holds(const range_entry& range, std::uintptr_t address, std::uintptr_t& end) noexcept {
   end = range.end.load(std::memory_order_acquire);  // pairs with the release in cover()
   if (address >= end || address < range.first.load(std::memory_order_acquire)) {
@@ -38,19 +38,17 @@ bool holds(const range_entry& range, std::uintptr_t address, std::uintptr_t& end
   return range.end.load(std::memory_order_relaxed) == end;
 }
 
-/// Zero pages over the page of `address`. Its size is not known here: normal pages are tried first,
-/// and the kernel refuses to cut a huge one.
-bool replace_page(std::uintptr_t address, const range_entry& range, std::uintptr_t end) noexcept {
+/// The size of the page of `address` is not known here: normal pages are tried first, and the
+/// kernel refuses to cut a huge one.
+bool replace_page(std::uintptr_t address, const range_entry& range, std::uintptr_t end,
+                  std::byte filler) noexcept {
   for (const std::uint64_t page_bytes : {4 * kib, 2 * mib, 1 * gib}) {
     const std::uintptr_t page = align_down(address, page_bytes);
     if (page < range.first.load(std::memory_order_relaxed) || page + page_bytes > end) {
       return false;
     }
     // NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel gave us the address as a number's worth
-    void* const wanted = reinterpret_cast<void*>(page);
-    void* const got = ::mmap(wanted, page_bytes, PROT_READ | PROT_WRITE,
-                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
-    if (got == wanted) {
+    if (put_stand_in({reinterpret_cast<std::byte*>(page), page_bytes}, filler)) {
       return true;
     }
   }
@@ -66,11 +64,15 @@ bool handle_sigbus(const siginfo_t& info) noexcept {
   const int saved_errno = errno;
   const auto address = reinterpret_cast<std::uintptr_t>(info.si_addr);
   bool repaired = false;
-  for (client_entry& client : table) {
-    for (const range_entry& range : client.ranges) {
+  for (guard_entry& guard : table) {
+    for (const range_entry& range : guard.ranges) {
       std::uintptr_t end = 0;
-      if (!repaired && holds(range, address, end) && replace_page(address, range, end)) {
-        client.poisoned.store(true, std::memory_order_relaxed);  // publishes nothing else
+      if (repaired || !holds(range, address, end)) {
+        continue;
+      }
+      const std::byte filler = guard.filler.load(std::memory_order_relaxed);  // older than `end`
+      if (replace_page(address, range, end, filler)) {
+        guard.poisoned.store(true, std::memory_order_relaxed);  // publishes nothing else
         repaired = true;
       }
     }
@@ -79,13 +81,14 @@ bool handle_sigbus(const siginfo_t& info) noexcept {
   return repaired;
 }
 
-result<sigbus_guard> sigbus_guard::create() noexcept {
+result<sigbus_guard> sigbus_guard::create(std::byte filler) noexcept {
   for (std::size_t i = 0; i < table.size(); ++i) {
     bool taken = false;
     // Acquire pairs with the release in give_back(): the entry is empty when it is ours.
     if (table[i].taken.compare_exchange_strong(taken, true, std::memory_order_acquire)) {
       sigbus_guard guard{i};
       guard.poisoned_ = &table[i].poisoned;
+      table[i].filler.store(filler, std::memory_order_relaxed);  // cover() publishes it
       return guard;
     }
   }
@@ -139,4 +142,4 @@ void sigbus_guard::clear_poison() noexcept {
   table[entry_].poisoned.store(false, std::memory_order_relaxed);
 }
 
-}  // namespace runnel::vfio_user
+}  // namespace runnel

@@ -9,26 +9,29 @@
 
 #include "mempool/base/error.h"
 
-// A client may shrink the file behind its memory at any time; touching what is gone raises SIGBUS.
-// That must end this client, not our process.
-namespace runnel::vfio_user {
+// Memory of others that is mapped here may go away at any time: a client shrinks the file behind
+// it, a device is unplugged or sleeps. Touching what is gone raises SIGBUS. That must end this
+// client or device, not our process.
+namespace runnel {
 
-/// Tells whether a SIGBUS was a touch of some client's memory, and repairs it: zero pages take the
-/// place of the missing ones, and the client counts as poisoned. False: not ours; call the handler
-/// that was there before. The application installs the handler (with SA_SIGINFO); we never do.
+/// Tells whether a SIGBUS was a touch of memory under some guard, and repairs it: a page of ours
+/// takes the place of the missing one, and the guard counts as poisoned. False: not ours; call the
+/// handler that was there before. The application installs the handler (with SA_SIGINFO); we never
+/// do.
 ///
 /// @context signal handler, any thread; no locks, no allocation
 [[nodiscard]] bool handle_sigbus(const siginfo_t& info) noexcept;
 
-/// The address ranges of one client in the table that `handle_sigbus` looks at.
+/// The address ranges of one client or device in the table that `handle_sigbus` looks at.
 /// @context one core
 class sigbus_guard {
  public:
-  static constexpr std::size_t guards_max = 256;  // clients of one process
-  static constexpr std::size_t ranges_max = 17;   // per client
+  static constexpr std::size_t guards_max = 256;  // clients and devices of one process
+  static constexpr std::size_t ranges_max = 17;   // per guard
 
-  /// @error no_memory (guards_max clients exist)
-  [[nodiscard]] static result<sigbus_guard> create() noexcept;
+  /// @param filler  what pages are full of that take the place of missing ones
+  /// @error         no_memory (there are guards_max)
+  [[nodiscard]] static result<sigbus_guard> create(std::byte filler = {}) noexcept;
 
   sigbus_guard(sigbus_guard&& other) noexcept;
   sigbus_guard& operator=(sigbus_guard&& other) noexcept;
@@ -57,4 +60,4 @@ class sigbus_guard {
   const std::atomic<bool>* poisoned_ = nullptr;  // the entry's flag
 };
 
-}  // namespace runnel::vfio_user
+}  // namespace runnel

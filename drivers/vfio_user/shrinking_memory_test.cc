@@ -2,7 +2,7 @@
 // Method: the test installs the handler as an application does, shrinks a memfd that is mapped, and
 // touches what is gone.
 
-#include "drivers/vfio_user/sigbus.h"
+#include "mempool/sigbus.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
