@@ -177,6 +177,9 @@ void live(cdev_rig& on, dma_memory& memory) {
   const auto resetting = device->reset();
   device->advance(on.now);
   static_cast<void>(finish(*device, resetting));
+  const auto resetting_bus = device->hot_reset();
+  device->advance(on.now);
+  static_cast<void>(finish(*device, resetting_bus));
   if (is_mapped && finish(on.domain->unmap(piece)) != good) {
     EXPECT_NE(on.kernel.under.account.charged, 0U) << "still the device's: not to be used again";
   }

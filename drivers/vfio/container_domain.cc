@@ -68,6 +68,15 @@ void container_domain::leave(int number) noexcept {
   groups_.erase(in);  // closed; it leaves the container when its devices are
 }
 
+std::vector<owned_group> container_domain::groups() const {
+  const std::scoped_lock lock{mutex()};
+  std::vector<owned_group> all;
+  for (const group& each : groups_) {
+    all.push_back({.number = each.number, .fd = each.fd.get()});
+  }
+  return all;
+}
+
 outcome<int> container_domain::take_in(int number, const std::string& device) {
   const std::scoped_lock lock{mutex()};
   if (const auto in = std::ranges::find(groups_, number, &group::number); in != groups_.end()) {

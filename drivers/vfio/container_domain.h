@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "drivers/vfio/hot_reset.h"
 #include "drivers/vfio/kernel_domain.h"
 #include "drivers/vfio/syscalls.h"
 #include "mempool/base/error.h"
@@ -25,6 +26,8 @@ class container_domain : public kernel_domain {
   /// @return        the group's descriptor; borrowed until `leave`
   [[nodiscard]] outcome<int> join(int number, const std::string& device);
   void leave(int number) noexcept;
+  /// Those that are in it; borrowed until `leave`.
+  [[nodiscard]] std::vector<owned_group> groups() const;
 
  protected:
   container_domain(syscalls& system, kernel_fd container, std::string path) noexcept

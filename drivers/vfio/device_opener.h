@@ -2,8 +2,10 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "drivers/vfio/domain.h"
+#include "drivers/vfio/hot_reset.h"
 #include "drivers/vfio/syscalls.h"
 #include "mempool/base/error.h"
 
@@ -40,6 +42,8 @@ class device_opener {
   [[nodiscard]] virtual iommu_domain& domain() noexcept = 0;
   /// The device is open: what it cannot reach is left out of the domain from now on.
   [[nodiscard]] virtual outcome<> opened() = 0;
+  /// What proves that a hot reset is for us to do; nothing where the kernel knows by itself.
+  [[nodiscard]] virtual std::vector<owned_group> groups() const { return {}; }
 };
 
 }  // namespace runnel::vfio

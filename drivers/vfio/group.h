@@ -27,6 +27,7 @@ class group_opener final : public device_opener {
   [[nodiscard]] outcome<std::unique_ptr<device_opening>> prepare() override;
   [[nodiscard]] iommu_domain& domain() noexcept override { return *share_; }
   [[nodiscard]] outcome<> opened() override { return domain_->refresh(); }
+  [[nodiscard]] std::vector<owned_group> groups() const override { return domain_->groups(); }
 
  private:
   syscalls* system_;

@@ -128,6 +128,9 @@ void live(group_rig& on, dma_memory& memory) {
   const auto resetting = device->reset();
   device->advance(on.now);
   static_cast<void>(finish(*device, resetting));
+  const auto resetting_bus = device->hot_reset();
+  device->advance(on.now);
+  static_cast<void>(finish(*device, resetting_bus));
   if (is_mapped && finish(on.domain->unmap(memory.piece(0, 2))) != good) {
     EXPECT_NE(on.kernel.under.account.charged, 0U) << "still the device's: not to be used again";
   }

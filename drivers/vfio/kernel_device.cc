@@ -183,7 +183,7 @@ result<> kernel_device::admit() const noexcept {
     case transport_state::gone:
       return fail(errc::device_gone);
     case transport_state::ready:
-      return {};
+      return resetting_ ? fail(errc::busy) : result<>{};
   }
   __builtin_unreachable();
 }

@@ -70,8 +70,15 @@ class kernel_device final : public device_transport {
                                      std::span<const std::byte> bytes) noexcept override;
   [[nodiscard]] result<ticket> set_irqs(std::uint32_t index, std::uint32_t start,
                                         std::span<const int> eventfds) noexcept override;
+  // One at a time; until it has ended, nothing else is possible (busy): the kernel would make us
+  // wait, or let us read the ones of a device that does not answer.
   [[nodiscard]] result<ticket> reset() noexcept override;
+  /// @error in the reply, too: unsupported, busy (something that goes along is not ours)
   [[nodiscard]] result<ticket> hot_reset() noexcept override;
+  /// Why the last of them failed, with what to do about it; empty: it did not.
+  [[nodiscard]] const std::optional<failure>& reset_failure() const noexcept {
+    return reset_failure_;
+  }
   [[nodiscard]] result<ticket> device_feature(std::uint32_t flags,
                                               std::span<const std::byte> data) noexcept override;
 
@@ -101,6 +108,8 @@ class kernel_device final : public device_transport {
   void begin_opening(instant now);
   void finish_opening(instant now);
   [[nodiscard]] outcome<> take_over(open_job& ended);
+  [[nodiscard]] result<std::unique_ptr<reset_job>> make_reset(bool hot) noexcept;
+  [[nodiscard]] result<ticket> start_reset(bool hot) noexcept;
   void finish_reset() noexcept;
   void heed_alarms();
   void leave(failure why);
@@ -120,7 +129,7 @@ class kernel_device final : public device_transport {
   instant opening_deadline_ = never;
   std::optional<ticket> resetting_;  // a job
   std::uint16_t reset_id_ = 0;       // the operation that waits for it
-
+  std::optional<failure> reset_failure_;
   std::optional<ticket> closing_;  // a job
 
   kernel_fd fd_;

@@ -43,22 +43,46 @@ class kernel_device::open_job final : public blocking_job {
   std::string object_;
 };
 
+/// Resets a device, or all that hangs on its bus. Has descriptors of its own, for we may go.
 class kernel_device::reset_job final : public blocking_job {
  public:
-  reset_job(syscalls& system, kernel_fd fd) : system_{&system}, fd_{std::move(fd)} {}
+  reset_job(syscalls& system, kernel_fd device, std::string object)
+      : system_{&system}, device_{std::move(device)}, object_{std::move(object)} {}
 
-  void run() noexcept override {
-    if (const auto reset = system_->ioctl(fd_.get(), uapi::ioctls::device_reset, 0); !reset) {
-      outcome = std::unexpected{reset.error()};
+  /// Makes it a hot reset. @error os
+  [[nodiscard]] result<> take_bus(std::span<const owned_group> groups) {
+    hot_ = true;
+    for (const owned_group& each : groups) {
+      auto own = system_->duplicate(each.fd);
+      if (!own) {
+        return std::unexpected{own.error()};
+      }
+      groups_.push_back({.number = each.number, .fd = own->get()});
+      fds_.push_back(std::move(*own));
     }
-    fd_.reset();
+    return {};
   }
 
-  result<> outcome;
+  void run() noexcept override {
+    ended = hot_ ? do_hot_reset(*system_, device_.get(), groups_, object_) : reset_function();
+    fds_.clear();
+    device_.reset();
+  }
+
+  outcome<> ended;
 
  private:
+  [[nodiscard]] outcome<> reset_function() {
+    const auto reset = system_->ioctl(device_.get(), uapi::ioctls::device_reset, 0);
+    return reset ? outcome<>{} : fail(reset.error(), "reset", object_);
+  }
+
   syscalls* system_;
-  kernel_fd fd_;
+  kernel_fd device_;
+  std::string object_;
+  bool hot_ = false;
+  std::vector<owned_group> groups_;  // which all have one of
+  std::vector<kernel_fd> fds_;
 };
 
 /// The last descriptor of a device resets it.
@@ -204,24 +228,30 @@ void kernel_device::heed_alarms() {
 }
 
 result<ticket> kernel_device::reset() noexcept {
-  if (const result<> admitted = admit(); !admitted) {
-    return std::unexpected{admitted.error()};
-  }
-  if ((facts_.info.flags & uapi::device_flags::reset) == 0) {
+  const result<> admitted = admit();
+  if (admitted && (facts_.info.flags & uapi::device_flags::reset) == 0) {
     return fail(errc::unsupported);
   }
-  if (resetting_) {
-    return fail(errc::queue_full);
+  return start_reset(false);
+}
+
+result<ticket> kernel_device::hot_reset() noexcept {
+  return start_reset(true);
+}
+
+result<ticket> kernel_device::start_reset(bool hot) noexcept {
+  if (const result<> admitted = admit(); !admitted) {
+    return std::unexpected{admitted.error()};
   }
   operation* const under = operations_.start(reset_command, 0);
   if (under == nullptr) {
     return fail(errc::queue_full);
   }
-  auto own = system_->duplicate(fd_.get());  // outlives us if we go meanwhile
-  if (!own) {
-    return settle(*under, std::unexpected{own.error()});
+  auto made = make_reset(hot);
+  if (!made) {
+    return settle(*under, std::unexpected{made.error()});
   }
-  std::unique_ptr<blocking_job> job = std::make_unique<reset_job>(*system_, std::move(*own));
+  std::unique_ptr<blocking_job> job = std::move(*made);
   const auto running = elsewhere_->start(job);
   if (!running) {
     operations_.withdraw(*under);
@@ -232,21 +262,30 @@ result<ticket> kernel_device::reset() noexcept {
   return under->id;
 }
 
+result<std::unique_ptr<kernel_device::reset_job>> kernel_device::make_reset(bool hot) noexcept {
+  auto own = system_->duplicate(fd_.get());
+  if (!own) {
+    return std::unexpected{own.error()};
+  }
+  auto job = std::make_unique<reset_job>(*system_, std::move(*own), opener_->object());
+  if (const auto taken = hot ? job->take_bus(opener_->groups()) : result<>{}; !taken) {
+    return std::unexpected{taken.error()};
+  }
+  return job;
+}
+
 void kernel_device::finish_reset() noexcept {
   const auto job = resetting_ ? elsewhere_->take(*resetting_) : nullptr;
   if (job == nullptr) {
     return;
   }
   resetting_.reset();
-  const auto& ended = static_cast<reset_job&>(*job);
+  const outcome<>& ended = static_cast<const reset_job&>(*job).ended;
+  reset_failure_ = ended ? std::nullopt : std::optional{ended.error()};
   if (auto* const waiting = operations_.waiting_for(reset_id_); waiting != nullptr) {
-    operations_.reply(*waiting, ended.outcome ? error{} : ended.outcome.error());
+    operations_.reply(*waiting, ended ? error{} : ended.error().what);
   }
   news_ = true;
-}
-
-result<ticket> kernel_device::hot_reset() noexcept {
-  return fail(errc::unsupported);
 }
 
 void kernel_device::leave(failure why) {

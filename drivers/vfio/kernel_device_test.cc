@@ -204,8 +204,9 @@ TEST(KernelDevice, AResetIsDoneElsewhere) {
   on.calls.at_once = false;
   const auto resetting = device->reset();
   ASSERT_TRUE(resetting.has_value());
-  EXPECT_EQ(device->reset().error().code, errc::queue_full) << "one at a time";
-  EXPECT_EQ(finish(*device, device->region_read(bar, 32, 4)).value, 5U);
+  EXPECT_EQ(device->reset().error().code, errc::busy) << "one at a time";
+  EXPECT_EQ(device->region_read(bar, 32, 4).error().code, errc::busy) << "what is there is no data";
+  EXPECT_EQ(device->region_post(bar, 32, bytes_of(6)).error().code, errc::busy);
   device->advance(on.now);
   EXPECT_FALSE(device->take(*resetting).has_value());
   on.calls.run_all();

@@ -2,12 +2,15 @@
 // apart, and what is let through keeps its promises. Method: the first byte names a parser, the
 // rest is what it gets; stateless.
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "drivers/vfio/capability_chain.h"
+#include "drivers/vfio/hot_reset.h"
 #include "drivers/vfio/region_reply.h"
 #include "drivers/vfio/type1_reply.h"
 #include "drivers/vfio/uapi/vfio.h"
@@ -55,7 +58,26 @@ void type1_of(bytes reply) {
   }
 }
 
-constexpr std::array parsers{chain_of, region_of, type1_of};
+/// What is planned is descriptors of ours, each once, and one of every group that goes along.
+void hot_reset_of(bytes reply) {
+  const std::array groups{vfio::owned_group{.number = 0, .fd = 10},
+                          vfio::owned_group{.number = 12, .fd = 11}};
+  const auto told = vfio::parse_hot_reset_info(reply);
+  const auto plan = told ? vfio::plan_hot_reset(*told, groups, "pci:0000:01:00.0")
+                         : outcome<std::vector<std::int32_t>>{};
+  if (!told || !plan) {
+    return;
+  }
+  CHECK(plan->size() <= (told->by_iommufd ? 0 : groups.size()));
+  for (const vfio::hot_reset_function& each : told->functions) {
+    CHECK(each.address.size() >= sizeof("0000:00:00.0") - 1);
+    const auto fd = each.group_or_id == 0 ? 10 : 11;
+    CHECK(told->by_iommufd ? each.group_or_id != vfio::uapi::pci_devid_not_owned
+                           : std::ranges::find(*plan, fd) != plan->end());
+  }
+}
+
+constexpr std::array parsers{chain_of, region_of, type1_of, hot_reset_of};
 
 }  // namespace
 }  // namespace runnel::fuzz
