@@ -95,6 +95,18 @@ TEST(controller_loss, ADeviceThatIsLateKeepsWhatIsInFlightUntilItIsDisabledOrGon
   }
 }
 
+TEST(controller_loss, OnesAreNeverTakenForARegister) {
+  for (std::size_t answered = 0;; ++answered) {
+    controller_rig on{{}, {}, {.ones_after = answered}};
+    if (on.reach(controller_state::ready)) {
+      EXPECT_GT(answered, 10U) << "bring-up reads and writes so many";
+      break;
+    }
+    ASSERT_EQ(on.subject->state(), controller_state::failed) << answered;
+    EXPECT_EQ(on.subject->reason().what.code, errc::device_gone) << answered;
+  }
+}
+
 TEST(controller_loss, WhatIsInFlightAtADeviceThatLeavesEndsWhenItIsGone) {
   controller_rig on;
   ASSERT_TRUE(on.reach(controller_state::ready));

@@ -133,6 +133,9 @@ class learner {
         return std::unexpected{learned.error()};
       }
     }
+    if (is_absent()) {
+      return fail(errc::device_gone);
+    }
     leave_out_msix_table();
     return std::move(facts_);
   }
@@ -177,8 +180,17 @@ class learner {
     return {};
   }
 
+  [[nodiscard]] bool has_config() const {
+    return facts_.regions.size() > config && facts_.regions[config].size != 0;
+  }
+  /// Where no device answers all bits read as one, which is nobody's vendor.
+  [[nodiscard]] bool is_absent() const {
+    constexpr std::uint16_t nobody = 0xffff;
+    return has_config() &&
+           config_reader{*system_, fd_, facts_.regions[config]}.read<std::uint16_t>(0) == nobody;
+  }
   void leave_out_msix_table() {
-    if (facts_.regions.size() <= config || facts_.regions[config].size == 0) {
+    if (!has_config()) {
       return;
     }
     const auto table = find_msix_table({*system_, fd_, facts_.regions[config]});
@@ -203,7 +215,10 @@ class learner {
 outcome<device_facts> learn_device(syscalls& system, int fd, const std::string& object) {
   auto facts = learner{system, fd}.learn();
   if (!facts) {
-    return fail(facts.error(), "ask for the regions and interrupts of", object);
+    return fail(facts.error(), "ask for the regions and interrupts of", object,
+                facts.error().code == errc::device_gone
+                    ? "it does not answer: is it powered, and its slot?"
+                    : "");
   }
   return std::move(*facts);
 }

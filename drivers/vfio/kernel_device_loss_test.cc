@@ -100,6 +100,18 @@ TEST(KernelDeviceLoss, ADeviceByItsNodeIsLetGoAndItsDomainServesOthers) {
   EXPECT_NE(on.kernel.dma(on.function(1), dma_memory::bus, 8, access::write), nullptr);
 }
 
+TEST(KernelDeviceLoss, OnesAreNoDevice) {
+  group_rig on;
+  on.function().vanish();
+  auto device = on.open();
+  ASSERT_EQ(device->state(), transport_state::gone);
+  EXPECT_EQ(device->reason().what.code, errc::device_gone);
+  EXPECT_NE(device->reason().message().find("does not answer"), std::string::npos);
+  device.reset();
+  on.domain.reset();
+  EXPECT_EQ(on.kernel.held(), sim::fake_kernel::leaks{});
+}
+
 void repair_or_abort(int, siginfo_t* info, void*) {
   if (!handle_sigbus(*info)) {
     std::abort();

@@ -117,6 +117,8 @@ class device_transport {
   /// list disables the whole interrupt. @spec VFIO_DEVICE_SET_IRQS
   [[nodiscard]] virtual result<ticket> set_irqs(std::uint32_t index, std::uint32_t start,
                                                 std::span<const int> eventfds) noexcept = 0;
+  /// Until it has ended other operations may be refused as busy: what they found would mean
+  /// nothing.
   [[nodiscard]] virtual result<ticket> reset() noexcept = 0;
   /// Hot reset of the whole slot or bus; `unsupported` where there is none.
   [[nodiscard]] virtual result<ticket> hot_reset() noexcept = 0;

@@ -21,6 +21,7 @@ struct nvme_transport_options {
   bool map_doorbells = true;
   std::optional<std::size_t> answers_max{};  // operations after these are never answered
   std::optional<std::size_t> gone_after{};   // the connection breaks after so many operations
+  std::optional<std::size_t> ones_after{};   // what is read after so many operations is all ones
   std::size_t post_room = ~std::size_t{0};   // posted writes taken between two `advance`
   std::uint32_t vectors = 0;                 // of MSI-X
 };
@@ -76,6 +77,9 @@ class nvme_transport final : public plain_transport {
 
   [[nodiscard]] result<ticket> region_read(std::uint32_t index, std::uint64_t offset,
                                            std::uint32_t bytes) noexcept override {
+    if (options.ones_after && operations >= *options.ones_after) {
+      return answer(nvme::all_ones >> (64 - 8 * bytes));
+    }
     return answer(index == 0 ? device_->read(offset, bytes) : offset == 0 ? pci_id : pci_command);
   }
   [[nodiscard]] result<ticket> set_irqs(std::uint32_t, std::uint32_t start,
