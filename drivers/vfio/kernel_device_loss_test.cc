@@ -75,6 +75,7 @@ TEST(KernelDeviceLoss, WhatTheKernelWantsBackIsLetGoWhileItsUsersHaveItsAddresse
   ASSERT_EQ(device->state(), transport_state::gone);
   EXPECT_EQ(on.kernel.dma(on.function(), dma_memory::bus, 8, access::write), nullptr);
   EXPECT_EQ(on.function().opened, 0) << "what `unbind` waits for";
+  EXPECT_EQ(on.kernel.held().fds, 1U) << "older kernels wait for the group, too";
   EXPECT_EQ(device->region_read(0, 0, 4).error().code, errc::device_gone);
   EXPECT_EQ(std::ranges::count(registers, std::byte{0xff}), std::ssize(registers));
   registers[4] = std::byte{43};
