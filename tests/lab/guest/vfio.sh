@@ -33,10 +33,11 @@ to_vfio() { # FUNCTION
     say "driver $(driver_of "$1")"
 }
 
-# Namespaces may have the number of their controller between: nvme0c0n1 is a path of nvme0n1.
+# The first namespace, which need not be the first in the kernel's count. It may have the number of
+# its controller between: nvme0c0n1 is a path of nvme0n1.
 disk_of() { # FUNCTION
-    path=$(echo "$(device "$1")"/nvme/nvme*/nvme*n1)
-    [ ! -e "$path" ] || basename "$path" | sed 's/c[0-9]*n/n/;s|^|/dev/|'
+    grep -lx 1 "$(device "$1")"/nvme/nvme*/nvme*n*/nsid 2>/tmp/none |
+        sed 's|/nsid$||;s|.*/|/dev/|;s/c[0-9]*n/n/'
 }
 
 has_disk() { # FUNCTION
