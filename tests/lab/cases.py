@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import guest
+import io_cases
 import judge
 import target
 import vfio_cases
@@ -124,4 +125,5 @@ CASES = (
     lab_case("vfio-user-anonymous", "qemu", "our target: memory that is no file is refused",
              refused_case(guest.ANONYMOUS)),
     *vfio_cases.CASES,
+    *io_cases.CASES,
 )

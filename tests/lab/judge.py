@@ -63,7 +63,7 @@ def msix_works(report: boot_report, queues: int = 2, disks: int = 1) -> verdict:
 def intx_works(report: boot_report) -> verdict:
     """There is no MSI-X vector, and the one line that all queues share has interrupted."""
     lines = report.texts.get("interrupts", "").splitlines()
-    total = sum(_interrupts(line) for line in lines)
+    total = sum(interrupts(line) for line in lines)
     passed = "vector" not in report.facts and len(lines) == 1 and total > 0
     return verdict("intx", passed, f"{len(lines)} shared line, {total} interrupts")
 
@@ -173,14 +173,14 @@ def _trim(value: object) -> object:
     return value.rstrip() if isinstance(value, str) else value
 
 
-def _interrupts(line: str) -> int:
+def interrupts(line: str) -> int:
     """All CPUs' counts of one line of /proc/interrupts."""
     return sum(int(count) for count in takewhile(str.isdigit, line.split()[1:]))
 
 
 def _interrupts_by_queue(report: boot_report) -> dict[str, int]:
     lines = report.texts.get("interrupts", "").splitlines()
-    return {line.split()[-1]: _interrupts(line) for line in lines}
+    return {line.split()[-1]: interrupts(line) for line in lines}
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def setup(task: str, devices: list[str], where: place, parameters: str = "") -> 
     return guest.guest_setup(
         ["-device", f"intel-iommu,intremap={remapping},aw-bits={where.address_bits}", *devices],
         f"intel_iommu=on iommu=nopt task={task} transport={where.transport} "
-        f"remapping={remapping} mib={FEW_MIB} {pages}{parameters}")
+        f"remapping={remapping} {pages}{parameters}")
 
 
 def drive(node: str, image: Path) -> list[str]:
@@ -66,7 +66,8 @@ class vfio_case:
         image = folder / "disk"
         write_image(image, lab.data[: FEW_MIB << 20], DISK_MIB)
         machine = lab.machine_of(folder, where.kernel, MODULES)
-        report = machine.boot(setup(self.task, [*drive("image", image), *self.devices], where))
+        report = machine.boot(setup(self.task, [*drive("image", image), *self.devices], where,
+                                    f"mib={FEW_MIB}"))
         return [judge_vfio.platform_is(report, where), judge_vfio.driver_returns(report, where),
                 judge.data_is_equal(report, lab.digest(FEW_MIB), FEW_MIB, reads=2),
                 *[check(report, where) for check in self.checks]]

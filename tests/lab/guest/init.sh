@@ -11,7 +11,7 @@
 
 set -o pipefail
 export PATH=/bin
-/bin/busybox mkdir -p /dev /proc /sys /tmp
+/bin/busybox mkdir -p /dev /proc /sys /tmp /run
 /bin/busybox --install -s /bin
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc

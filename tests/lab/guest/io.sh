@@ -1,0 +1,39 @@
+#!/bin/busybox sh
+# shellcheck shell=dash disable=SC1091
+# Our program on a controller of the machine, as an ordinary user: every size of I/O on a namespace
+# of either block size, then a file system, which is /data, in and out. The kernel's parameters:
+#     runs=NAMESPACE:BYTES,...  the sizes of I/O
+
+. /guest/program.sh
+
+# The interrupts' lines go with the process that has the device open: the last look counts.
+measure() { # NAMESPACE BYTES
+    exec_as_user runnel perf "$(address "$disk" "$1")" --rw randrw --verify --block-size "$2" \
+        --depth 8 --cores 0,1 --poll adaptive --time 1 --warmup 0 --json >/tmp/perf 2>/tmp/errors &
+    while kill -0 $! 2>/tmp/none; do
+        ! vfio_interrupts "$disk" >/tmp/now || mv /tmp/now /tmp/seen
+        sleep 0.1
+    done
+    wait $! || finish "failed perf of namespace $1 by $2 bytes: $(cat /tmp/errors)"
+    block_report "perf $1:$2" cat /tmp/perf
+    block_report "interrupts $1:$2" cat /tmp/seen
+}
+
+copy() { # FROM TO
+    as_user runnel copy "$1" "$2" 2>/tmp/errors || finish "failed copy to $2: $(cat /tmp/errors)"
+}
+
+load_drivers
+disk=$(nvme_functions)
+wait_for has_disk "$disk"
+report_platform
+bind "$disk"
+block_report identify as_user runnel identify "$(address "$disk" 1)" --json
+for run in $(echo "${runs:-}" | tr , ' '); do
+    measure "${run%:*}" "${run#*:}"
+done
+copy /data "$(address "$disk" 1)"
+copy "$(address "$disk" 1)" /tmp/copied
+say "read $(sha256sum /tmp/copied | cut -d ' ' -f 1)"
+report_pins
+unbind "$disk"
