@@ -22,7 +22,7 @@
 namespace runnel::vfio {
 
 struct kernel_device_options {
-  nanoseconds open_timeout = std::chrono::seconds{10};
+  nanoseconds open_timeout = std::chrono::seconds{30};
   nanoseconds reset_timeout = std::chrono::seconds{10};
 };
 
