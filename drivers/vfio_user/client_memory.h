@@ -11,10 +11,10 @@
 
 #include "drivers/vfio_user/address_reserve.h"
 #include "drivers/vfio_user/free_extents.h"
-#include "mempool/sigbus.h"
 #include "mempool/base/error.h"
 #include "mempool/base/unique_fd.h"
 #include "mempool/region.h"
+#include "mempool/sigbus.h"
 
 namespace runnel::vfio_user {
 

@@ -2,8 +2,6 @@
 // Method: the test installs the handler as an application does, shrinks a memfd that is mapped, and
 // touches what is gone.
 
-#include "mempool/sigbus.h"
-
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -14,6 +12,7 @@
 
 #include "drivers/vfio_user/client_memory.h"
 #include "drivers/vfio_user/server_testing.h"
+#include "mempool/sigbus.h"
 #include "tests/sim/edge_numbers.h"
 
 namespace runnel::vfio_user {
