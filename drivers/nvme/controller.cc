@@ -192,15 +192,19 @@ instant controller::advance(instant now) noexcept {
 
 void controller::heed_transport(instant now) noexcept {
   const vfio::transport_state state = transport_->state();
-  const bool over = state_ == controller_state::failed || state_ == controller_state::closed;
-  if (state == vfio::transport_state::leaving && !over) {
-    fail_with(transport_->reason(), now);  // what is in flight may still be carried out
-  }
+  const bool failed = transport_->take_error();
   if (state == vfio::transport_state::gone && watch_at_ != never) {
     fail_with(transport_->reason(), now);
     end_requests();
   }
-  if (!transport_->take_error() || over || !ran_ || state_ == controller_state::closing) {
+  if (state_ == controller_state::failed || state_ == controller_state::closed) {
+    return;
+  }
+  if (state == vfio::transport_state::leaving) {
+    fail_with(transport_->reason(), now);  // what is in flight may still be carried out
+    return;
+  }
+  if (!failed || !ran_ || state_ == controller_state::closing) {
     return;  // bring-up finds out by itself, and so does shutdown
   }
   failure why{.what = {errc::bad_status},

@@ -138,6 +138,16 @@ TEST(controller_loss, WhatIsInFlightAtADeviceThatLeavesEndsWhenItIsGone) {
   EXPECT_EQ(on.subject->advance(on.clock.now()), never);
 }
 
+TEST(controller_loss, AnErrorOfADeviceThatGoesIsNoMatterAnyMore) {
+  controller_rig on;
+  ASSERT_TRUE(on.reach(controller_state::ready));
+  on.transport->error_reported = true;
+  on.transport->disconnect();
+  on.turn();
+  EXPECT_EQ(on.subject->state(), controller_state::failed);
+  EXPECT_EQ(on.subject->advance(on.clock.now()), never) << "nothing is left to do";
+}
+
 TEST(controller_loss, AnErrorThatTheTransportReportsIsMendedByAResetAFewTimesInARow) {
   controller_rig on;
   ASSERT_TRUE(on.reach(controller_state::ready));
