@@ -6,12 +6,15 @@
 
 . /guest/program.sh
 
-# The interrupts' lines go with the process that has the device open: the last look counts.
+# The interrupts' lines go with the process that has the device open, one by one: the last look that
+# found as many as the one before counts.
 measure() { # NAMESPACE BYTES
+    : >/tmp/seen
     exec_as_user runnel perf "$(address "$disk" "$1")" --rw randrw --verify --block-size "$2" \
         --depth 8 --cores 0,1 --poll adaptive --time 1 --warmup 0 --json >/tmp/perf 2>/tmp/errors &
     while kill -0 $! 2>/tmp/none; do
-        ! vfio_interrupts "$disk" >/tmp/now || mv /tmp/now /tmp/seen
+        vfio_interrupts "$disk" >/tmp/now
+        [ "$(wc -l </tmp/now)" -lt "$(wc -l </tmp/seen)" ] || mv /tmp/now /tmp/seen
         sleep 0.1
     done
     wait $! || finish "failed perf of namespace $1 by $2 bytes: $(cat /tmp/errors)"
