@@ -28,6 +28,7 @@ class cdev_opener final : public device_opener {
   [[nodiscard]] const std::string& object() const noexcept override { return object_; }
   [[nodiscard]] outcome<std::unique_ptr<device_opening>> prepare() override;
   [[nodiscard]] iommu_domain& domain() noexcept override { return share_; }
+  void let_go() noexcept override { share_.let_go(); }
   [[nodiscard]] outcome<> opened() override { return domain_->refresh(); }
 
  private:

@@ -38,8 +38,10 @@ class device_opener {
   [[nodiscard]] virtual const std::string& object() const noexcept = 0;
   /// What must come first and does not block. Once.
   [[nodiscard]] virtual outcome<std::unique_ptr<device_opening>> prepare() = 0;
-  /// Where it maps memory for itself. Goes with this.
+  /// Where it maps memory for itself; says `device_gone` once it has been let go. Goes with this.
   [[nodiscard]] virtual iommu_domain& domain() noexcept = 0;
+  /// Gives back all that is mapped, and its place.
+  virtual void let_go() noexcept = 0;
   /// The device is open: what it cannot reach is left out of the domain from now on.
   [[nodiscard]] virtual outcome<> opened() = 0;
   /// What proves that a hot reset is for us to do; nothing where the kernel knows by itself.

@@ -4,13 +4,18 @@
 
 namespace runnel::vfio {
 
-domain_share::~domain_share() {
+void domain_share::let_go() noexcept {
+  gone_ = true;
   for (const region& memory : maps_) {
     static_cast<void>(domain_->unmap(memory));  // what fails stays in the way of others there
   }
+  maps_.clear();
 }
 
 result<ticket> domain_share::map(const region& memory) noexcept {
+  if (gone_) {
+    return fail(errc::device_gone);
+  }
   if (tickets_.full()) {
     return fail(errc::queue_full);
   }
@@ -22,6 +27,9 @@ result<ticket> domain_share::map(const region& memory) noexcept {
 }
 
 result<ticket> domain_share::unmap(const region& memory) noexcept {
+  if (gone_) {
+    return fail(errc::device_gone);
+  }
   if (tickets_.full()) {
     return fail(errc::queue_full);
   }

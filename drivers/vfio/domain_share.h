@@ -20,10 +20,13 @@ class domain_share final : public iommu_domain {
   explicit domain_share(kernel_domain& domain) noexcept : domain_{&domain} {}
   domain_share(const domain_share&) = delete;
   domain_share& operator=(const domain_share&) = delete;
-  ~domain_share() override;
+  ~domain_share() override { let_go(); }
+
+  /// Gives all of it back, and maps nothing more.
+  void let_go() noexcept;
 
   [[nodiscard]] result<ticket> map(const region& memory) noexcept override;
-  /// @error invalid, too: others may have it mapped, this device has not
+  /// @error invalid, too: others may have it mapped, this device has not; device_gone: let go
   [[nodiscard]] result<ticket> unmap(const region& memory) noexcept override;
   [[nodiscard]] std::optional<transport_reply> take(ticket which) noexcept override {
     return tickets_.take(which);
@@ -46,6 +49,7 @@ class domain_share final : public iommu_domain {
   kernel_domain* domain_;
   std::vector<region> maps_;
   settled_tickets tickets_;
+  bool gone_ = false;
 };
 
 }  // namespace runnel::vfio

@@ -41,6 +41,16 @@ TEST_F(DomainShare, WhatADeviceLeavesIsGivenBackAndOthersKeepTheirs) {
   EXPECT_EQ(pinned(), 0U);
 }
 
+TEST_F(DomainShare, WhoWasLetGoIsToldThatTheDeviceIsGone) {
+  ASSERT_EQ(finish(*one, one->map(piece)), error{});
+  const auto under_way = one->map(memory.piece(4, 1));
+  one->let_go();
+  EXPECT_EQ(pinned(), 0U);
+  EXPECT_EQ(one->map(piece).error().code, errc::device_gone);
+  EXPECT_EQ(one->unmap(piece).error().code, errc::device_gone);
+  EXPECT_EQ(finish(*one, under_way), error{}) << "its end can still be taken";
+}
+
 TEST_F(DomainShare, NobodyUnmapsWhatOnlyOthersHave) {
   ASSERT_EQ(finish(*other, other->map(piece)), error{});
   EXPECT_EQ(one->unmap(piece).error().code, errc::invalid);

@@ -61,9 +61,9 @@ group_opener::group_opener(syscalls& system, container_domain& domain, group_dev
       device_{std::move(device)},
       object_{"pci:" + device_.address} {}
 
-group_opener::~group_opener() {
-  share_.reset();
-  if (joined_) {
+void group_opener::let_go() noexcept {
+  share_.let_go();
+  if (std::exchange(joined_, false)) {
     domain_->leave(device_.group);
   }
 }

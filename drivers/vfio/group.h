@@ -1,7 +1,6 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "drivers/vfio/container_domain.h"
@@ -21,18 +20,19 @@ struct group_device {
 class group_opener final : public device_opener {
  public:
   group_opener(syscalls& system, container_domain& domain, group_device device);
-  ~group_opener() override;
+  ~group_opener() override { let_go(); }
 
   [[nodiscard]] const std::string& object() const noexcept override { return object_; }
   [[nodiscard]] outcome<std::unique_ptr<device_opening>> prepare() override;
-  [[nodiscard]] iommu_domain& domain() noexcept override { return *share_; }
+  [[nodiscard]] iommu_domain& domain() noexcept override { return share_; }
+  void let_go() noexcept override;
   [[nodiscard]] outcome<> opened() override { return domain_->refresh(); }
   [[nodiscard]] std::vector<owned_group> groups() const override { return domain_->groups(); }
 
  private:
   syscalls* system_;
   container_domain* domain_;
-  std::optional<domain_share> share_;  // until just before it leaves
+  domain_share share_;
   group_device device_;
   std::string object_;
   bool joined_ = false;

@@ -46,7 +46,7 @@ class kernel_device final : public device_transport {
   ~kernel_device() override;  // unmaps what `map_region` returned
 
   instant advance(instant now) noexcept override;
-  /// Where its memory is mapped. Goes with it.
+  /// Where its memory is mapped; says `device_gone` once it is. Goes with it.
   [[nodiscard]] iommu_domain& domain() noexcept { return opener_->domain(); }
   [[nodiscard]] int event_fd() const noexcept override { return alarms_.event_fd(); }
 
@@ -107,6 +107,7 @@ class kernel_device final : public device_transport {
   // kernel_device_life.cc: opening, resetting, closing
   void begin_opening(instant now);
   void finish_opening(instant now);
+  void abandon_opening() noexcept;
   [[nodiscard]] outcome<> take_over(open_job& ended);
   [[nodiscard]] result<std::unique_ptr<reset_job>> make_reset(bool hot) noexcept;
   [[nodiscard]] result<ticket> start_reset(bool hot) noexcept;

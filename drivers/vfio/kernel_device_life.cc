@@ -107,7 +107,8 @@ kernel_device::kernel_device(syscalls& system, std::unique_ptr<blocking_calls> e
 
 kernel_device::~kernel_device() {
   areas_.unmap();  // first: what is mapped keeps a device open
-  for (const auto& job : {opening_, resetting_, closing_}) {
+  abandon_opening();
+  for (const auto& job : {resetting_, closing_}) {
     if (job) {
       elsewhere_->abandon(*job);
     }
@@ -178,7 +179,7 @@ void kernel_device::finish_opening(instant now) {
   const auto job = elsewhere_->take(*opening_);
   if (job == nullptr) {
     if (now >= opening_deadline_) {
-      elsewhere_->abandon(*std::exchange(opening_, std::nullopt));
+      abandon_opening();
       leave({.what = {errc::timed_out},
              .operation = "open",
              .object = opener_->object(),
@@ -192,6 +193,19 @@ void kernel_device::finish_opening(instant now) {
     return;
   }
   state_ = transport_state::ready;
+}
+
+/// What it has opened meanwhile is closed like all else, which takes long.
+void kernel_device::abandon_opening() noexcept {
+  if (!opening_) {
+    return;
+  }
+  if (const auto job = elsewhere_->take(*opening_); job != nullptr) {
+    fd_ = std::move(static_cast<open_job&>(*job).fd);
+  } else {
+    elsewhere_->abandon(*opening_);
+  }
+  opening_.reset();
 }
 
 outcome<> kernel_device::take_over(open_job& ended) {
@@ -311,7 +325,7 @@ void kernel_device::go_on_leaving() noexcept {
     closing_.reset();
   }
   if (!fd_ && !closing_) {
-    opener_.reset();
+    opener_->let_go();
     state_ = transport_state::gone;
     operations_.end_all({errc::device_gone});
   }

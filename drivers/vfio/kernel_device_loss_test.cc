@@ -101,6 +101,22 @@ TEST(KernelDeviceLoss, ADeviceByItsNodeIsLetGoAndItsDomainServesOthers) {
   EXPECT_NE(on.kernel.dma(on.function(1), dma_memory::bus, 8, access::write), nullptr);
 }
 
+TEST(KernelDeviceLoss, ItsDomainSaysThatItIsGone) {
+  group_rig on;
+  const auto device = on.open();
+  iommu_domain& domain = device->domain();
+  dma_memory memory;
+  ASSERT_EQ(finish(domain, domain.map(memory.piece(0, 2))), good);
+  on.function().irqs.raise(req_irq, 0);
+  for (int i = 0; i < 3 && device->state() != transport_state::gone; ++i) {
+    device->advance(on.now);
+  }
+  ASSERT_EQ(device->state(), transport_state::gone);
+  EXPECT_EQ(on.kernel.held().pinned, 0U);
+  EXPECT_EQ(domain.map(memory.piece(0, 2)).error().code, errc::device_gone);
+  EXPECT_EQ(domain.unmap(memory.piece(0, 2)).error().code, errc::device_gone);
+}
+
 TEST(KernelDeviceLoss, OnesAreNoDevice) {
   group_rig on;
   on.function().vanish();

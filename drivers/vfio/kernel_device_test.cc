@@ -96,6 +96,17 @@ TEST(KernelDevice, AnOpeningThatDoesNotEndIsGivenUpAndLeavesNothing) {
   EXPECT_EQ(on.kernel.held(), sim::fake_kernel::leaks{});
 }
 
+TEST(KernelDevice, WhatWasOpenedForNobodyIsClosedElsewhere) {
+  group_rig on;
+  on.calls.at_once = false;
+  auto device = on.open();
+  on.calls.run_all();
+  device.reset();  // it has not heard of that
+  EXPECT_EQ(on.kernel.held().open_functions, 1) << "closing takes long";
+  on.calls.run_all();
+  EXPECT_EQ(on.kernel.held().open_functions, 0);
+}
+
 TEST(KernelDevice, RegistersAreReadBackAndResultsAreThereAtOnce) {
   group_rig on;
   const auto device = on.open();
