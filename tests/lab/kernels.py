@@ -29,7 +29,7 @@ def _debian_kernel(version: str, *suites: str, always: bool = False) -> kernel:
 
 
 KERNELS = (
-    kernel("own", ("group", "cdev"), own_kernel.ensure, always=True),
+    kernel("own", ("group", "cdev"), own_kernel.ensure),
     _debian_kernel("5.10", "bullseye"),
     _debian_kernel("6.1", "bookworm"),
     _debian_kernel("6.12", "bookworm", "bookworm-backports", always=True),
