@@ -52,6 +52,17 @@ void interrupt_lines::raise(std::size_t vector) noexcept {
   deliver(vectors_[vector]);
 }
 
+bool interrupt_lines::try_out(std::size_t start, std::size_t count) const noexcept {
+  CHECK(range_within(start, count, vectors_.size()));
+  const auto can_tell = [](const line& each) { return static_cast<bool>(each.eventfd); };
+  for (const line& each : std::span{vectors_}.subspan(start, count)) {
+    if (can_tell(each)) {
+      vfio_user::signal_eventfd(each.eventfd.get());
+    }
+  }
+  return std::ranges::any_of(vectors_, can_tell);
+}
+
 void interrupt_lines::mask(bool masked) noexcept {
   masked_ = masked;
   if (masked) {

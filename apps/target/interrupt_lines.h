@@ -35,6 +35,10 @@ class interrupt_lines {
   void clear() noexcept;
 
   void raise(std::size_t vector) noexcept;
+  /// Tells the eventfds of vectors start.. though they be masked; nothing becomes pending.
+  /// @pre    start + count <= size()
+  /// @return false when no vector at all has an eventfd
+  [[nodiscard]] bool try_out(std::size_t start, std::size_t count) const noexcept;
   /// While masked nothing is told. Unmasking tells what is pending.
   void mask(bool masked) noexcept;
 

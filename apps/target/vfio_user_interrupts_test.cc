@@ -58,6 +58,19 @@ TEST_F(VfioUserInterrupts, AVectorWithAnEventfdIsUsedWithoutAWordInConfiguration
   EXPECT_EQ(eventfd_read(event.get(), &count), 0);
 }
 
+TEST_F(VfioUserInterrupts, VectorsThatTheClientTriesOutFireAlthoughTheyAreMasked) {
+  const vfio::irq_vectors first_two{.index = number(pci_irq::msix), .start = 0, .count = 2};
+  EXPECT_FALSE(succeeds(client->trigger_irqs(first_two))) << "nobody would hear it";
+  unique_fd event{eventfd(0, EFD_NONBLOCK)};
+  const int fd = event.get();
+  ASSERT_TRUE(succeeds(client->set_irqs(number(pci_irq::msix), 1, {&fd, 1})));
+  write<std::uint16_t>(pci_region::config, 0x86, 0xc000);
+  EXPECT_TRUE(succeeds(client->trigger_irqs(first_two)));
+  eventfd_t count = 0;
+  EXPECT_EQ(eventfd_read(event.get(), &count), 0);
+  EXPECT_EQ(read<std::uint64_t>(pci_region::bar5, 0), 0U) << "vector 0 is not owed either";
+}
+
 TEST_F(VfioUserInterrupts, AVectorWithoutEventfdIsToldWhenItGetsOne) {
   write<std::uint16_t>(pci_region::config, 0x86, 0x8000);
   map_ram();

@@ -460,6 +460,12 @@ void vfio_user_endpoint::disable_irqs(std::uint32_t index) {
   }
 }
 
+answer vfio_user_endpoint::trigger_irqs(const vfio::irq_vectors& which) {
+  const interrupt_lines* const lines = lines_of(which.index);
+  const bool tried = lines != nullptr && lines->try_out(which.start, which.count);
+  return tried ? answer::ok() : answer::refuse(EINVAL);
+}
+
 void vfio_user_endpoint::mask_irq(std::uint32_t index, bool masked) {
   if (static_cast<pci_irq>(index) == pci_irq::intx) {
     pin_masked_ = masked;

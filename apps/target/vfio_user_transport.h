@@ -84,6 +84,7 @@ class vfio_user_endpoint final : public vfio_user::device_model, private interru
   [[nodiscard]] vfio_user::answer set_irq_triggers(std::uint32_t index, std::uint32_t start,
                                                    std::span<unique_fd> eventfds) override;
   void disable_irqs(std::uint32_t index) override;
+  [[nodiscard]] vfio_user::answer trigger_irqs(const vfio::irq_vectors& which) override;
   void mask_irq(std::uint32_t index, bool masked) override;
   [[nodiscard]] vfio_user::answer reset(vfio_user::request_id id) override;
   [[nodiscard]] vfio_user::answer dma_map(vfio_user::request_id id, const region& added) override;

@@ -148,6 +148,26 @@ result<> kernel_device::change_irqs(std::uint32_t index, std::uint32_t start,
   return {};
 }
 
+result<ticket> kernel_device::trigger_irqs(const irq_vectors& which) noexcept {
+  if (const result<> admitted = admit(); !admitted) {
+    return std::unexpected{admitted.error()};
+  }
+  if (which.count == 0 || !range_within(which.start, which.count, irq_at(which.index).count)) {
+    return fail(errc::invalid);
+  }
+  operation* const under = operations_.start(settled_command, 0);
+  if (under == nullptr) {
+    return fail(errc::queue_full);
+  }
+  uapi::irq_set asked{.argsz = sizeof(asked),
+                      .flags = uapi::irq_set_flags::data_none | uapi::irq_set_flags::action_trigger,
+                      .index = which.index,
+                      .start = which.start,
+                      .count = which.count};
+  const auto done = ioctl_on(*system_, fd_.get(), uapi::ioctls::device_set_irqs, asked);
+  return settle(*under, done ? result<>{} : std::unexpected{done.error()});
+}
+
 result<ticket> kernel_device::device_feature(std::uint32_t flags,
                                              std::span<const std::byte> data) noexcept {
   if (const result<> admitted = admit(); !admitted) {

@@ -70,6 +70,7 @@ class kernel_device final : public device_transport {
                                      std::span<const std::byte> bytes) noexcept override;
   [[nodiscard]] result<ticket> set_irqs(std::uint32_t index, std::uint32_t start,
                                         std::span<const int> eventfds) noexcept override;
+  [[nodiscard]] result<ticket> trigger_irqs(const irq_vectors& which) noexcept override;
   // One at a time; until it has ended, nothing else is possible (busy): the kernel would make us
   // wait, or let us read the ones of a device that does not answer.
   [[nodiscard]] result<ticket> reset() noexcept override;

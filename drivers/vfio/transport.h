@@ -53,6 +53,13 @@ enum class pci_region : std::uint32_t {
 /// Interrupt numbers of a PCI device. @spec VFIO_PCI_*_IRQ_INDEX
 enum class pci_irq : std::uint32_t { intx = 0, msi = 1, msix = 2, err = 3, req = 4 };
 
+/// Vectors [start, start + count) of one interrupt.
+struct irq_vectors {
+  std::uint32_t index = 0;
+  std::uint32_t start = 0;
+  std::uint32_t count = 0;
+};
+
 /// How one started operation ended.
 struct transport_reply {
   error status;                     // code ok, or why not; `os` carries the peer's errno
@@ -117,6 +124,11 @@ class device_transport {
   /// list disables the whole interrupt. @spec VFIO_DEVICE_SET_IRQS
   [[nodiscard]] virtual result<ticket> set_irqs(std::uint32_t index, std::uint32_t start,
                                                 std::span<const int> eventfds) noexcept = 0;
+  /// Has vectors fire as if the device had raised them, which proves the way that they take. Those
+  /// without an eventfd stay silent. @spec VFIO_DEVICE_SET_IRQS with DATA_NONE
+  /// @error invalid also for no vectors; in the reply `os` with EINVAL where the interrupt is not
+  ///        in use
+  [[nodiscard]] virtual result<ticket> trigger_irqs(const irq_vectors& which) noexcept = 0;
   /// Until it has ended other operations may be refused as busy: what they found would mean
   /// nothing.
   [[nodiscard]] virtual result<ticket> reset() noexcept = 0;

@@ -210,15 +210,7 @@ result<ticket> user_client::set_irqs(std::uint32_t index, std::uint32_t start,
   }
   constexpr std::uint32_t fixed_bytes = sizeof(uapi::irq_set);
   if (eventfds.empty()) {
-    const uapi::irq_set disable{
-        .argsz = fixed_bytes,
-        .flags = uapi::irq_set_flags::data_none | uapi::irq_set_flags::action_trigger,
-        .index = index,
-        .start = 0,
-        .count = 0};
-    return ask({.what = command::device_set_irqs,
-                .fixed = wire_bytes(disable),
-                .reply_bytes = fixed_bytes});
+    return send_irq_trigger({.index = index, .start = 0, .count = 0});  // which disables it
   }
   operation* const op = operations_.start(std::to_underlying(command::device_set_irqs), fixed_bytes,
                                           count_runs(eventfds, message_fds_max_));
@@ -250,6 +242,28 @@ result<> user_client::send_irq_run(operation& under, std::uint32_t index, std::u
                                               command::device_set_irqs, sizeof(assign));
   const bool present = run.front() >= 0;  // no descriptors: these vectors lose theirs
   return outbox_.push(head, wire_bytes(assign), {}, present ? run : std::span<const int>{});
+}
+
+result<ticket> user_client::trigger_irqs(const irq_vectors& which) noexcept {
+  if (const result<> admitted = admit(); !admitted) {
+    return std::unexpected{admitted.error()};
+  }
+  if (which.count == 0 || !range_within(which.start, which.count, irq_at(which.index).count)) {
+    return fail(errc::invalid);
+  }
+  return send_irq_trigger(which);
+}
+
+result<ticket> user_client::send_irq_trigger(const irq_vectors& which) noexcept {
+  const uapi::irq_set trigger{
+      .argsz = sizeof(uapi::irq_set),
+      .flags = uapi::irq_set_flags::data_none | uapi::irq_set_flags::action_trigger,
+      .index = which.index,
+      .start = which.start,
+      .count = which.count};
+  return ask({.what = command::device_set_irqs,
+              .fixed = wire_bytes(trigger),
+              .reply_bytes = sizeof(trigger)});
 }
 
 result<ticket> user_client::reset() noexcept {

@@ -71,6 +71,7 @@ class user_client final : public device_transport, public iommu_domain {
                                      std::span<const std::byte> bytes) noexcept override;
   [[nodiscard]] result<ticket> set_irqs(std::uint32_t index, std::uint32_t start,
                                         std::span<const int> eventfds) noexcept override;
+  [[nodiscard]] result<ticket> trigger_irqs(const irq_vectors& which) noexcept override;
   [[nodiscard]] result<ticket> reset() noexcept override;
   [[nodiscard]] result<ticket> hot_reset() noexcept override;
   [[nodiscard]] result<ticket> device_feature(std::uint32_t flags,
@@ -106,6 +107,7 @@ class user_client final : public device_transport, public iommu_domain {
                                       std::size_t bytes) const noexcept;
   [[nodiscard]] result<> send_irq_run(operation& under, std::uint32_t index, std::uint32_t start,
                                       std::span<const int> run) noexcept;
+  [[nodiscard]] result<ticket> send_irq_trigger(const irq_vectors& which) noexcept;
   void flush() noexcept;
   [[nodiscard]] result<> send_all() noexcept;
   void forget_map(const operation& ended) noexcept;

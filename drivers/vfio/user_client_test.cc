@@ -232,8 +232,20 @@ TEST_F(UserClient, AnEmptyListDisablesTheInterruptAsAWhole) {
   EXPECT_EQ(set.count, 0U);
 }
 
+TEST_F(UserClient, AskingVectorsToFireIsARangeWithoutData) {
+  bring_up_ready();
+  ASSERT_TRUE(client.trigger_irqs({.index = msix, .start = 2, .count = 1}).has_value());
+  const auto set = hear().as<uapi::irq_set>();
+  EXPECT_EQ(set.flags, 0x21U);
+  EXPECT_EQ(set.start, 2U);
+  EXPECT_EQ(set.count, 1U);
+}
+
 TEST_F(UserClient, VectorsBeyondTheInterruptAreRefusedHere) {
   bring_up_ready();
+  EXPECT_EQ(client.trigger_irqs({.index = msix, .start = 0, .count = 0}).error().code,
+            errc::invalid)
+      << "which would disable it";
   const std::array none{-1, -1};
   EXPECT_EQ(client.set_irqs(msix, 3, none).error().code, errc::invalid);
   EXPECT_EQ(client.set_irqs(msix, ~0U, none).error().code, errc::invalid);

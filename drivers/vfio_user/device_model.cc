@@ -5,6 +5,10 @@
 // What a model says that does not override an optional operation: it has none.
 namespace runnel::vfio_user {
 
+answer device_model::trigger_irqs(const vfio::irq_vectors&) {
+  return answer::refuse(ENOTSUP);
+}
+
 answer device_model::device_feature(request_id, std::uint32_t, std::span<std::byte>) {
   return answer::refuse(ENOTTY);
 }

@@ -73,6 +73,9 @@ class device_model {
                                                 std::span<unique_fd> eventfds) = 0;
   /// No eventfds at all for `index` any more.
   virtual void disable_irqs(std::uint32_t index) = 0;
+  /// Optional: has vectors fire as if the device had raised them; the client proves their way.
+  /// EINVAL where none of the interrupt has an eventfd.
+  [[nodiscard]] virtual answer trigger_irqs(const vfio::irq_vectors& which);
   /// A maskable interrupt (INTx) was masked or unmasked by the client.
   virtual void mask_irq(std::uint32_t index, bool masked) = 0;
 

@@ -40,10 +40,10 @@ std::expected<kind, int> trigger_kind(const vfio::uapi::irq_set& set,
     }
     return set.count != 0 ? kind::detach : kind::nothing;
   }
-  if ((set.flags & flags::data_none) != 0 && set.start == 0 && set.count == 0) {
-    return kind::disable;
+  if ((set.flags & flags::data_bool) != 0) {
+    return std::unexpected{ENOTSUP};  // nobody names the vectors that he fires by bytes
   }
-  return std::unexpected{ENOTSUP};  // firing an interrupt at oneself is a test of the kernel's
+  return set.count == 0 ? kind::disable : kind::trigger;
 }
 
 }  // namespace

@@ -16,6 +16,7 @@ struct irq_change {
     disable,  // the whole interrupt
     attach,   // the message's eventfds, to vectors start..
     detach,   // vectors start..
+    trigger,  // vectors start.., as if the device had
     mask,
     unmask,
   };

@@ -298,6 +298,12 @@ answer server::on_set_irqs(std::span<const std::byte> payload) {
     case irq_change::kind::unmask:
       model_.mask_irq(change->index, change->what == irq_change::kind::mask);
       return answer::ok();
+    case irq_change::kind::trigger: {
+      const answer given = model_.trigger_irqs(
+          {.index = change->index, .start = change->start, .count = change->count});
+      CHECK(!given.is_later());
+      return given;
+    }
     case irq_change::kind::attach:
       for (std::size_t i = 0; i < fds.count; ++i) {
         if (const int unfit = prepare_eventfd(fds.fds[i].get()); unfit != 0) {

@@ -238,6 +238,8 @@ TEST_F(ServerRequests, EventfdsReachTheirVectors) {
   EXPECT_FALSE(host.model.triggers[std::pair(2U, 12U)]);
   EXPECT_FALSE(host.model.triggers[std::pair(2U, 19U)]);
   EXPECT_TRUE(host.model.triggers[std::pair(2U, 20U)]);
+  EXPECT_EQ(set_irqs(0x21, 2, 20, 1).errno_value(), 0);
+  EXPECT_EQ(host.model.log.back(), "trigger 2 20 1");
   EXPECT_EQ(set_irqs(0x21, 2, 0, 0).errno_value(), 0);
   EXPECT_TRUE(host.model.triggers.empty());
   EXPECT_EQ(set_irqs(0x11, 0, 0, 1).errno_value(), 0);
@@ -257,6 +259,7 @@ TEST_F(ServerRequests, WhatIsNotAnEventfdIsNotATrigger) {
   host.model.irq_answer = answer::refuse(EBUSY);
   EXPECT_EQ(set_irqs(0x24, 2, 0, 1, good).errno_value(), EBUSY);
   EXPECT_EQ(set_irqs(0x24, 2, 0, 20).errno_value(), EBUSY);
+  EXPECT_EQ(set_irqs(0x21, 2, 0, 1).errno_value(), EBUSY);
 }
 
 TEST_F(ServerRequests, FeaturesFollowTheKernelsRules) {

@@ -130,6 +130,11 @@ class recording_model final : public device_model {
     std::erase_if(triggers, [&](const auto& item) { return item.first.first == index; });
     log.emplace_back("disable");
   }
+  answer trigger_irqs(const vfio::irq_vectors& which) override {
+    log.emplace_back("trigger " + std::to_string(which.index) + " " + std::to_string(which.start) +
+                     " " + std::to_string(which.count));
+    return irq_answer;
+  }
   void mask_irq(std::uint32_t index, bool masked) override {
     log.emplace_back((masked ? "mask " : "unmask ") + std::to_string(index));
   }

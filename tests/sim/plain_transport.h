@@ -45,6 +45,9 @@ class plain_transport : public vfio::device_transport, public vfio::iommu_domain
                                         std::span<const int>) noexcept override {
     return fail(errc::unsupported);
   }
+  [[nodiscard]] result<ticket> trigger_irqs(const vfio::irq_vectors&) noexcept override {
+    return fail(errc::unsupported);
+  }
   [[nodiscard]] result<ticket> reset() noexcept override { return fail(errc::unsupported); }
   [[nodiscard]] result<ticket> hot_reset() noexcept override { return fail(errc::unsupported); }
   [[nodiscard]] result<ticket> device_feature(std::uint32_t,
