@@ -14,13 +14,14 @@ namespace {
 [[nodiscard]] std::string bind_hint(error what, bool has_token) {
   switch (what.code == errc::os ? static_cast<int>(what.detail) : 0) {
     case EBUSY:
-      return "it is open already, by this node or by its group";
+      return "it is open already, by its group";
     case EACCES:
       return "it is a virtual function, and its physical function has another token";
     case EPERM:
       return iommu_hint(what);
     case EINVAL:
-      return has_token ? "this kernel takes no token by a node: use its group" : "";
+      return has_token ? "this kernel takes no token by a node: use its group"
+                       : "it is open already, by this node";
     default:
       return {};
   }

@@ -4,14 +4,15 @@
 
 #include <gtest/gtest.h>
 
-#include <array>
 #include <cerrno>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "tests/sim/fake_vfio/cdev_rig.h"
 #include "tests/sim/fake_vfio/dma_memory.h"
+#include "tests/sim/fake_vfio/whole_life.h"
 
 namespace runnel::vfio {
 namespace {
@@ -54,7 +55,7 @@ TEST(Cdev, EveryObstacleIsNamedWithItsRemedy) {
         obstacle{"open already",
                  {},
                  [](cdev_rig& on) { on.function().opened = 1; },
-                 {"pci:0000:01:00.0", "by this node or by its group"}},
+                 {"pci:0000:01:00.0", "it is open already, by this node"}},
         obstacle{"a token is missing",
                  {.functions = {{.token = "a VF's"}}},
                  nothing,
@@ -158,50 +159,15 @@ TEST(KernelDomain, WhatTwoDevicesAskForIsPinnedOnceUntilBothGaveItUp) {
   EXPECT_EQ(on.kernel.held().pinned, 0U);
 }
 
-/// All that is done with a device, however far it comes.
-void live(cdev_rig& on, dma_memory& memory) {
-  if (on.domain == nullptr) {
-    EXPECT_FALSE(on.refused->message().empty());
-    return;
-  }
-  const auto device = on.open();
-  if (device->state() == transport_state::gone) {
-    EXPECT_FALSE(device->reason().message().empty());
-    return;
-  }
-  region piece = memory.piece(0, 2);
-  piece.fd = 3;
-  on.kernel.under.memory_of_file[3] = memory.bytes().data();
-  const bool is_mapped = finish(on.domain->map(piece)) == good;
-  static_cast<void>(device->map_region(0, 0x1000, page));
-  const auto resetting = device->reset();
-  device->advance(on.now);
-  static_cast<void>(finish(*device, resetting));
-  const auto resetting_bus = device->hot_reset();
-  device->advance(on.now);
-  static_cast<void>(finish(*device, resetting_bus));
-  if (is_mapped && finish(on.domain->unmap(piece)) != good) {
-    EXPECT_NE(on.kernel.under.account.charged, 0U) << "still the device's: not to be used again";
-  }
-  on.function().irqs.raise(4, 0);  // the kernel wants it back
-  device->advance(device->advance(on.now));
-  const bool absent = on.kernel.fails.number == EINVAL;  // such an interrupt, may the kernel say
-  EXPECT_TRUE(device->state() == transport_state::gone || absent);
-}
-
 TEST(Cdev, WhicheverCallFailsNothingIsLeft) {
   dma_memory memory;
-  std::size_t calls = 0;
-  for (std::size_t nth = 0; nth <= calls; ++nth) {  // there is no call 0
-    for (const int number : {EIO, ENOMEM, EBUSY, EINVAL}) {
-      cdev_rig on{{.version = 613}, {.call = nth, .number = number}};
-      live(on, memory);
-      on.domain.reset();
-      EXPECT_EQ(on.kernel.held(), fake_kernel::leaks{}) << "call " << nth << " failed";
-      calls = nth == 0 ? on.kernel.calls : calls;
-    }
-  }
-  EXPECT_GT(calls, 25U);
+  region piece = memory.piece(0, 2);
+  piece.fd = 3;
+  sim::expect_nothing_left_whichever_call_fails(piece, [&](const fake_kernel::plan& fails) {
+    auto on = std::make_unique<cdev_rig>(machine_options{.version = 613}, fails);
+    on->kernel.under.memory_of_file[piece.fd] = piece.address;
+    return on;
+  });
 }
 
 }  // namespace

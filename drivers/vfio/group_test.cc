@@ -4,17 +4,15 @@
 #include "drivers/vfio/group.h"
 
 #include <gtest/gtest.h>
-#include <sys/eventfd.h>
 
-#include <array>
 #include <cerrno>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "drivers/vfio/uapi/vfio.h"
-#include "mempool/base/unique_fd.h"
 #include "tests/sim/fake_vfio/group_rig.h"
+#include "tests/sim/fake_vfio/whole_life.h"
 
 namespace runnel::vfio {
 namespace {
@@ -26,7 +24,6 @@ using sim::function_options;
 using sim::good;
 using sim::group_rig;
 using sim::machine_options;
-using sim::page;
 
 TEST(Group, EveryObstacleIsNamedWithItsRemedy) {
   struct obstacle {
@@ -106,53 +103,22 @@ TEST(Group, IommufdServesAsAContainerWhoseRangesAreKnownOnceADeviceIsOpen) {
   EXPECT_EQ(on.kernel.held().pinned, 0U) << "what it would keep by itself";
 }
 
-/// All that is done with a device, however far it comes.
-void live(group_rig& on, dma_memory& memory) {
-  if (on.domain == nullptr) {
-    EXPECT_FALSE(on.refused->message().empty());
-    return;
-  }
-  auto device = on.open();
-  device->advance(on.now);
-  if (device->state() == transport_state::gone) {
-    EXPECT_FALSE(device->reason().message().empty());
-    return;
-  }
-  const auto mapped = on.domain->map(memory.piece(0, 2));
-  const bool is_mapped = finish(mapped) == good;
-  static_cast<void>(device->map_region(0, 0x1000, page));
-  const unique_fd event{::eventfd(0, EFD_NONBLOCK)};
-  const std::array fds{event.get()};
-  static_cast<void>(finish(*device, device->set_irqs(2, 0, fds)));
-  static_cast<void>(finish(*device, device->region_read(7, 0, 4)));
-  const auto resetting = device->reset();
-  device->advance(on.now);
-  static_cast<void>(finish(*device, resetting));
-  const auto resetting_bus = device->hot_reset();
-  device->advance(on.now);
-  static_cast<void>(finish(*device, resetting_bus));
-  if (is_mapped && finish(on.domain->unmap(memory.piece(0, 2))) != good) {
-    EXPECT_NE(on.kernel.under.account.charged, 0U) << "still the device's: not to be used again";
-  }
-  on.function().irqs.raise(4, 0);  // the kernel wants it back
-  device->advance(device->advance(on.now));
-  const bool absent = on.kernel.fails.number == EINVAL;  // such an interrupt, may the kernel say
-  EXPECT_TRUE(device->state() == transport_state::gone || absent);
+TEST(Group, IommufdLimitsNoMapsHoweverManyThereAre) {
+  group_rig on{{.functions = {{}, {.address = "0000:01:00.1"}}}, type1_domain::iommufd_container};
+  const auto first = on.open(0);
+  dma_memory memory;
+  ASSERT_EQ(finish(on.domain->map(memory.piece(0, 1))), good);
+  const auto second = on.open(1);
+  EXPECT_EQ(on.domain->limits().maps_max, ~0U);
+  EXPECT_EQ(finish(on.domain->map(memory.piece(1, 1))), good);
 }
 
 TEST(Group, WhicheverCallFailsNothingIsLeft) {
   dma_memory memory;
-  std::size_t calls = 0;
-  for (std::size_t nth = 0; nth <= calls; ++nth) {  // there is no call 0
-    for (const int number : {EIO, ENOMEM, EBUSY, EINVAL}) {
-      group_rig on{{}, type1_domain::vfio_container, {.call = nth, .number = number}};
-      live(on, memory);
-      on.domain.reset();
-      EXPECT_EQ(on.kernel.held(), fake_kernel::leaks{}) << "call " << nth << " failed";
-      calls = nth == 0 ? on.kernel.calls : calls;
-    }
-  }
-  EXPECT_GT(calls, 30U);
+  sim::expect_nothing_left_whichever_call_fails(
+      memory.piece(0, 2), [](const fake_kernel::plan& fails) {
+        return std::make_unique<group_rig>(machine_options{}, type1_domain::vfio_container, fails);
+      });
 }
 
 }  // namespace

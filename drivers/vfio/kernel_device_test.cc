@@ -257,7 +257,7 @@ TEST(KernelDevice, ADeviceThatGoesDuringAResetLeavesNothing) {
 
 TEST(KernelDevice, FeaturesAreTheKernels) {
   namespace flag = uapi::feature_flags;
-  group_rig on;
+  group_rig on{{.functions = {{.has_virtual_functions = true}}}};
   const auto device = on.open();
   const auto ask = [&](std::uint32_t flags, std::size_t bytes) {
     const std::vector<std::byte> data(bytes);

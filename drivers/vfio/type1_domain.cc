@@ -1,6 +1,7 @@
 #include "drivers/vfio/type1_domain.h"
 
 #include <algorithm>
+#include <limits>
 #include <mutex>
 #include <utility>
 
@@ -9,6 +10,12 @@
 #include "drivers/vfio/uapi/type1.h"
 
 namespace runnel::vfio {
+namespace {
+
+/// What an iommufd says of the maps that it still takes.
+constexpr std::uint32_t no_limit = std::numeric_limits<std::uint32_t>::max();
+
+}  // namespace
 
 outcome<std::unique_ptr<type1_domain>> type1_domain::open(syscalls& system, std::string path) {
   auto container =
@@ -52,8 +59,8 @@ outcome<> type1_domain::refresh() {
   domain_limits limits;
   limits.page_bytes = std::max<std::uint64_t>(info->page_bytes, limits.page_bytes);
   if (info->maps_available) {
-    const std::uint64_t all = std::uint64_t{*info->maps_available} + maps();
-    limits.maps_max = static_cast<std::uint32_t>(std::min<std::uint64_t>(all, ~std::uint32_t{0}));
+    limits.maps_max = static_cast<std::uint32_t>(
+        std::min<std::uint64_t>(std::uint64_t{*info->maps_available} + maps(), no_limit));
   }
   learn(std::move(info->ranges), limits);
   return {};

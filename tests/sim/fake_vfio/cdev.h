@@ -64,7 +64,13 @@ class cdev_file final : public device_operations {
     auto& asked = user<vfio::uapi::device_bind_iommufd>(argument);
     const std::uint32_t flags_known = since(617) ? vfio::uapi::bind_flag_token : 0;
     if (asked.argsz < vfio::uapi::bind_iommufd_bytes_min || (asked.flags & ~flags_known) != 0 ||
-        asked.iommufd < 0 || bound_ != nullptr) {
+        asked.iommufd < 0) {
+      return -EINVAL;
+    }
+    if (!host().open_groups[function().options.group].expired()) {
+      return -EBUSY;
+    }
+    if (bound_ != nullptr) {
       return -EINVAL;
     }
     const auto file = host().file_of(asked.iommufd);
@@ -72,7 +78,7 @@ class cdev_file final : public device_operations {
       return file == nullptr ? -EBADF : -EBADFD;
     }
     if (function().opened != 0) {
-      return -EBUSY;  // its group has it, or another descriptor
+      return -EINVAL;  // by another descriptor
     }
     if (!function().options.token.empty() && !token_matches(asked)) {
       return -EACCES;

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "drivers/vfio/uapi/type1.h"
@@ -17,6 +18,8 @@ class group_home : public kernel_file {
   /// @return 0, or why the group cannot come in
   [[nodiscard]] virtual int add_group(int group) = 0;
   virtual void remove_group(int group) = 0;
+  /// Whether a group may leave while devices of it are open.
+  [[nodiscard]] virtual bool lets_go_in_use() const { return false; }
   /// Whether devices may be opened. @return 0 or an errno
   [[nodiscard]] virtual int admit_device(pci_function& function) = 0;
   virtual void dismiss_device(pci_function&) {}
@@ -28,7 +31,9 @@ class group_home : public kernel_file {
 /// @spec Linux vfio_iommu_type1.c
 class type1_operations {
  public:
-  type1_operations(machine& on, address_space& space) : machine_{&on}, space_{&space} {}
+  /// @param maps_max  empty: any number
+  type1_operations(machine& on, address_space& space, std::optional<std::uint32_t> maps_max)
+      : machine_{&on}, space_{&space}, maps_max_{maps_max} {}
 
   [[nodiscard]] int map(std::uintptr_t argument) const {
     namespace flag = vfio::uapi::dma_map_flags;
@@ -42,11 +47,14 @@ class type1_operations {
     if (space_->overlaps(asked.iova, last)) {
       return -EEXIST;
     }
-    if (space_->size() >= machine_->options.maps_max) {
+    if (maps_max_ && space_->size() >= *maps_max_) {
       return -ENOSPC;
     }
     if (!space_->permits(asked.iova, last)) {
       return -EINVAL;
+    }
+    if (!machine::is_there(reinterpret_cast<std::byte*>(asked.vaddr), asked.size)) {
+      return -EFAULT;
     }
     const bool charged = space_->map({.first = asked.iova,
                                       .length = asked.size,
@@ -126,20 +134,22 @@ class type1_operations {
     if (tells_rest) {
       append(vfio::uapi::iommu_type1_info_dma_avail{
           .header = {.id = vfio::uapi::iommu_caps::dma_avail, .version = 1, .next = 0},
-          .avail = static_cast<std::uint32_t>(machine_->options.maps_max - space_->size())});
+          .avail = maps_max_ ? static_cast<std::uint32_t>(*maps_max_ - space_->size()) : ~0U});
     }
     return bytes;
   }
 
   machine* machine_;
   address_space* space_;
+  std::optional<std::uint32_t> maps_max_;
 };
 
 /// A descriptor of /dev/vfio/vfio.
 /// @spec Linux vfio container.c
 class container_file final : public group_home {
  public:
-  explicit container_file(machine& on) : machine_{&on}, space_{on.account}, type1_{on, space_} {}
+  explicit container_file(machine& on)
+      : machine_{&on}, space_{on.account}, type1_{on, space_, on.options.maps_max} {}
 
   [[nodiscard]] int ioctl(unsigned long request, std::uintptr_t argument) override {
     namespace ask = vfio::uapi::ioctls;

@@ -50,14 +50,14 @@ class device_operations : public kernel_file {
   /// The first user resets the device, the last one too.
   void open_function() const {
     if (function().opened++ == 0) {
-      function().reset();
+      function().power_on();
     }
   }
   void close_function() const {
     if (--function().opened == 0) {
       function().irqs.release();
       function().asleep = false;
-      function().reset();
+      function().power_on();
     }
   }
 
@@ -215,6 +215,9 @@ class device_operations : public kernel_file {
     static const std::vector<feature_rule> all{
         {feature::pci_vf_token, 507, flag::set, 16,
          [](pci_function& function, std::byte* data) {
+           if (!function.options.has_virtual_functions) {
+             return -ENOTTY;
+           }
            std::copy_n(data, function.vf_token.size(), function.vf_token.begin());
            return 0;
          }},

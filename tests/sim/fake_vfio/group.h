@@ -21,7 +21,7 @@ class group_file final : public kernel_file, public std::enable_shared_from_this
   ~group_file() override { leave(); }
 
   [[nodiscard]] int number() const { return number_; }
-  [[nodiscard]] group_home* home() const { return home_.get(); }
+  [[nodiscard]] const std::shared_ptr<group_home>& home() const { return home_; }
   [[nodiscard]] group_file* as_group() override { return this; }
   int devices_open = 0;
 
@@ -36,7 +36,7 @@ class group_file final : public kernel_file, public std::enable_shared_from_this
         if (home_ == nullptr) {
           return -EINVAL;
         }
-        if (devices_open != 0) {
+        if (devices_open != 0 && !home_->lets_go_in_use()) {
           return -EBUSY;
         }
         leave();
@@ -75,7 +75,7 @@ class group_file final : public kernel_file, public std::enable_shared_from_this
     }
     group_home* const home = file->as_group_home();
     if (home == nullptr) {
-      return -EINVAL;
+      return -EBADFD;
     }
     if (!viable()) {
       return -EPERM;
@@ -104,14 +104,14 @@ class group_file final : public kernel_file, public std::enable_shared_from_this
 class group_device_file final : public device_operations {
  public:
   group_device_file(machine& on, pci_function& function, std::shared_ptr<group_file> group)
-      : device_operations{on, function}, group_{std::move(group)} {
+      : device_operations{on, function}, group_{std::move(group)}, home_{group_->home()} {
     open_function();
     ++group_->devices_open;
-    this->function().owner = group_->home();
+    this->function().owner = home_.get();
   }
   ~group_device_file() override {
     function().owner = nullptr;
-    group_->home()->dismiss_device(function());
+    home_->dismiss_device(function());
     close_function();
     --group_->devices_open;
   }
@@ -138,6 +138,7 @@ class group_device_file final : public device_operations {
   [[nodiscard]] std::uint32_t hot_reset_info_flags() const override { return 0; }
 
   std::shared_ptr<group_file> group_;
+  std::shared_ptr<group_home> home_;
 };
 
 inline int group_file::open_device(std::uintptr_t argument) {

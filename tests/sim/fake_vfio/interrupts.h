@@ -1,5 +1,6 @@
 #pragma once
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -31,7 +32,8 @@ class interrupts {
 
   [[nodiscard]] int info(std::uintptr_t argument) const {
     auto& asked = user<vfio::uapi::irq_info>(argument);
-    if (asked.argsz < sizeof(asked) || asked.index >= kinds || layout_.counts[asked.index] == 0) {
+    const bool absent = asked.index == err && layout_.counts[err] == 0;  // others count 0
+    if (asked.argsz < sizeof(asked) || asked.index >= kinds || absent) {
       return -EINVAL;
     }
     namespace flag = vfio::uapi::irq_flags;
@@ -53,7 +55,8 @@ class interrupts {
     }
     const std::uint32_t action = asked.flags & flag::action_all;
     if (action != flag::action_trigger) {
-      return asked.index == intx ? 0 : -ENOTTY;
+      const bool masks = action == flag::action_mask || action == flag::action_unmask;
+      return asked.index == intx && masks ? 0 : -ENOTTY;
     }
     const auto* const data = reinterpret_cast<const std::byte*>(argument) + sizeof(asked);
     return asked.index >= err ? set_single(asked, data) : set_vectors(asked, data);
@@ -93,12 +96,10 @@ class interrupts {
   }
   [[nodiscard]] int check(const vfio::uapi::irq_set& asked) const {
     namespace flag = vfio::uapi::irq_set_flags;
-    const std::uint32_t action = asked.flags & flag::action_all;
     const std::uint32_t size = data_bytes(asked.flags);
     const std::uint32_t count = asked.index < kinds ? layout_.counts[asked.index] : 0;
-    const bool one_action = action != 0 && (action & (action - 1)) == 0;
     if (asked.argsz < sizeof(asked) || (asked.flags & ~(flag::data_all | flag::action_all)) != 0 ||
-        !one_action || size == ~0U || asked.count >= ~0U - asked.start || asked.start >= count ||
+        size == ~0U || asked.count >= ~0U - asked.start || asked.start >= count ||
         asked.start + asked.count > count) {
       return -EINVAL;
     }
@@ -143,13 +144,8 @@ class interrupts {
     for (std::uint32_t i = 0; i < asked.count; ++i) {
       std::int32_t fd = -1;
       std::memcpy(&fd, data + i * sizeof(fd), sizeof(fd));
-      if (fd >= 0) {
-        fds[i] = unique_fd{::dup(fd)};
-        if (!fds[i]) {
-          return -EBADF;
-        }
-      } else if (fd != -1) {
-        return -EINVAL;
+      if (const int wrong = take_eventfd(fd, fds[i]); wrong != 0) {
+        return wrong;
       }
     }
     active_ = asked.index;
@@ -164,11 +160,7 @@ class interrupts {
     if ((asked.flags & flag::data_eventfd) != 0) {
       std::int32_t fd = -1;
       std::memcpy(&fd, data, sizeof(fd));
-      if (fd < -1) {
-        return -EINVAL;
-      }
-      held = unique_fd{fd < 0 ? -1 : ::dup(fd)};
-      return fd >= 0 && !held ? -EBADF : 0;
+      return fd < -1 ? 0 : take_eventfd(fd, held);
     }
     if (!held) {
       return -EINVAL;
@@ -181,6 +173,18 @@ class interrupts {
     return 0;
   }
 
+  /// Any negative number is none. Eventfds are files of no type.
+  [[nodiscard]] static int take_eventfd(std::int32_t fd, unique_fd& into) {
+    struct stat status{};
+    if (fd >= 0 && ::fstat(fd, &status) != 0) {
+      return -EBADF;
+    }
+    if (fd >= 0 && (status.st_mode & S_IFMT) != 0) {
+      return -EINVAL;
+    }
+    into = unique_fd{fd < 0 ? -1 : ::dup(fd)};
+    return 0;
+  }
   static void signal(const unique_fd& eventfd) {
     const std::uint64_t one = 1;
     static_cast<void>(::write(eventfd.get(), &one, sizeof(one)) == sizeof(one));

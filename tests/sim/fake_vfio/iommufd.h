@@ -94,9 +94,8 @@ class iommufd_file final : public group_home {
     }
     return 0;
   }
-  void remove_group(int group) override {
-    machine_->each_of_group(group, [this](pci_function& each) { detach(each); });
-  }
+  void remove_group(int) override {}  // its devices stay
+  [[nodiscard]] bool lets_go_in_use() const override { return true; }
   [[nodiscard]] int admit_device(pci_function& function) override {
     return attach(function, compat_);
   }
@@ -204,30 +203,47 @@ class iommufd_file final : public group_home {
     if (object == nullptr) {
       return -ENOENT;
     }
-    const std::uint64_t last = asked.iova + (asked.length - 1);
-    if (asked.length == 0 || (asked.flags & (flag::writeable | flag::readable)) == 0) {
+    if ((asked.flags & (flag::writeable | flag::readable)) == 0) {
       return -EINVAL;
-    }
-    if (last < asked.iova) {
-      return -EOVERFLOW;
-    }
-    if (machine_->is_bar(memory)) {
-      return -EFAULT;
-    }
-    const std::uint64_t unaligned = (asked.iova | asked.length) & (page - 1);
-    if ((unaligned != 0 && !object->users.empty()) || !object->space.permits(asked.iova, last)) {
-      return -EINVAL;
-    }
-    if (object->space.overlaps(asked.iova, last)) {
-      return -EEXIST;
     }
     const unsigned readable = (asked.flags & flag::readable) != 0 ? 1 : 0;
     const unsigned writeable = (asked.flags & flag::writeable) != 0 ? 2 : 0;
-    const bool charged = object->space.map({.first = asked.iova,
-                                            .length = asked.length,
-                                            .memory = memory,
-                                            .allowed = static_cast<access>(readable | writeable)});
-    return charged ? 0 : -ENOMEM;
+    return add(*object, {.first = asked.iova,
+                         .length = asked.length,
+                         .memory = memory,
+                         .allowed = static_cast<access>(readable | writeable)});
+  }
+  /// The same for whoever asks. @return 0 or an errno
+  [[nodiscard]] int add(space_object& to, const address_space::mapping& wanted) const {
+    const std::uint64_t unaligned = (wanted.first | wanted.length) & (page - 1);
+    if (wanted.length == 0 || (unaligned != 0 && !to.users.empty())) {
+      return -EINVAL;
+    }
+    if (wanted.last() < wanted.first) {
+      return -EOVERFLOW;
+    }
+    if (!to.space.permits(wanted.first, wanted.last())) {
+      return -EINVAL;
+    }
+    if (to.space.overlaps(wanted.first, wanted.last())) {
+      return -EEXIST;
+    }
+    if (machine_->is_bar(wanted.memory) || !machine::is_there(wanted.memory, wanted.length)) {
+      return -EFAULT;
+    }
+    return to.space.map(wanted) ? 0 : -ENOMEM;
+  }
+  /// @param bytes  in: how much; out: how much was there. @return 0 or an errno
+  [[nodiscard]] static int take_out(space_object& from, std::uint64_t first, std::uint64_t& bytes) {
+    if (bytes == 0) {
+      return -EINVAL;
+    }
+    if (first + (bytes - 1) < first) {
+      return -EOVERFLOW;
+    }
+    const auto taken = from.space.unmap(first, first + (bytes - 1));
+    bytes = taken.value_or(0);
+    return taken ? 0 : -ENOENT;
   }
   [[nodiscard]] int map(vfio::uapi::iommufd::ioas_map& asked) {
     return asked.reserved != 0 ? -EOPNOTSUPP
@@ -245,16 +261,12 @@ class iommufd_file final : public group_home {
       return -ENOENT;
     }
     const bool all = asked.iova == 0 && asked.length == ~std::uint64_t{0};
-    if (!all && (asked.length == 0 || asked.iova + (asked.length - 1) < asked.iova)) {
-      return asked.length == 0 ? -EINVAL : -EOVERFLOW;
+    std::uint64_t bytes = asked.length;
+    if (const int refused = take_out(*object, asked.iova, bytes); refused != 0) {
+      return refused;
     }
-    const auto bytes =
-        object->space.unmap(asked.iova, all ? ~std::uint64_t{0} : asked.iova + (asked.length - 1));
-    if (!bytes || (*bytes == 0 && !all)) {
-      return -ENOENT;
-    }
-    asked.length = *bytes;
-    return 0;
+    asked.length = bytes;
+    return bytes == 0 && !all ? -ENOENT : 0;
   }
   [[nodiscard]] int alloc_hwpt(vfio::uapi::iommufd::hwpt_alloc& asked) {
     if (asked.flags != 0 || asked.reserved != 0) {
@@ -271,32 +283,48 @@ class iommufd_file final : public group_home {
   [[nodiscard]] int container_ioctl(unsigned long request, std::uintptr_t argument) {
     namespace ask = vfio::uapi::ioctls;
     namespace what = vfio::uapi::extensions;
-    if (request == ask::get_api_version) {
-      return vfio::uapi::api_version;
-    }
-    if (request == ask::check_extension) {
-      return argument == what::type1_iommu || argument == what::type1v2_iommu ||
-                     argument == what::unmap_all
-                 ? 1
-                 : 0;
-    }
     space_object* const object = space_of(compat_);
-    if (object == nullptr) {
-      return request == ask::set_iommu ? -EINVAL : -ENOTTY;
-    }
-    const type1_operations type1{*machine_, object->space};
+    const bool is_type1 = argument == what::type1_iommu || argument == what::type1v2_iommu;
     switch (request) {
+      case ask::get_api_version:
+        return vfio::uapi::api_version;
+      case ask::check_extension:
+        return is_type1 || argument == what::unmap_all ? 1 : 0;
       case ask::set_iommu:
-        return argument == what::type1v2_iommu ? 0 : -EINVAL;
+        return object == nullptr ? -ENODEV : is_type1 ? 0 : -EINVAL;
       case ask::iommu_get_info:
-        return type1.tell(argument);
+        return object == nullptr ? -ENODEV
+                                 : type1_operations{*machine_, object->space, {}}.tell(argument);
       case ask::iommu_map_dma:
-        return type1.map(argument);
+        return object == nullptr ? -ENODEV : compat_map(*object, argument);
       case ask::iommu_unmap_dma:
-        return type1.unmap(argument);
+        return object == nullptr ? -ENODEV : compat_unmap(*object, argument);
       default:
         return -ENOTTY;
     }
+  }
+  /// Type1's structures with iommufd's rules. @spec Linux drivers/iommu/iommufd/vfio_compat.c
+  [[nodiscard]] int compat_map(space_object& to, std::uintptr_t argument) const {
+    namespace flag = vfio::uapi::dma_map_flags;
+    const auto& asked = user<vfio::uapi::iommu_type1_dma_map>(argument);
+    if (asked.argsz < sizeof(asked) || (asked.flags & ~(flag::read | flag::write)) != 0) {
+      return -EINVAL;
+    }
+    return add(to, {.first = asked.iova,
+                    .length = asked.size,
+                    .memory = reinterpret_cast<std::byte*>(asked.vaddr),
+                    .allowed = static_cast<access>(asked.flags)});
+  }
+  [[nodiscard]] static int compat_unmap(space_object& from, std::uintptr_t argument) {
+    namespace flag = vfio::uapi::dma_unmap_flags;
+    auto& asked = user<vfio::uapi::iommu_type1_dma_unmap>(argument);
+    const bool all = (asked.flags & flag::all) != 0;
+    if (asked.argsz < sizeof(asked) || (asked.flags & ~flag::all) != 0 ||
+        (all && (asked.iova | asked.size) != 0)) {
+      return -EINVAL;
+    }
+    asked.size = all ? ~std::uint64_t{0} : asked.size;
+    return take_out(from, asked.iova, asked.size);
   }
 
   machine* machine_;

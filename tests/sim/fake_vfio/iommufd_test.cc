@@ -1,5 +1,6 @@
-// Goal: the fake kernel's iommufd and device nodes answer as the real ones were seen to. Method:
-// each rule asked for by bare system calls, on kernels of several versions.
+// Goal: the fake kernel's iommufd and device nodes do what they are told to: other versions,
+// devices and limits. Rules that any kernel can be asked for are in tests/sim/conformance. Method:
+// bare system calls; what is expected was measured on kernels.
 #include <gtest/gtest.h>
 
 #include "tests/sim/fake_vfio/testing.h"
@@ -57,35 +58,6 @@ struct cdev_user : raw_user {
   std::uint32_t devid = 0;
 };
 
-TEST(FakeCdev, DoesNothingBeforeItIsBoundAndIsBoundOnce) {
-  cdev_user user;
-  uapi::device_info info{.argsz = sizeof(info),
-                         .flags = 0,
-                         .num_regions = 0,
-                         .num_irqs = 0,
-                         .cap_offset = 0,
-                         .pad = 0};
-  EXPECT_EQ(user.ask(user.device, uapi::ioctls::device_get_info, info), EINVAL);
-  EXPECT_EQ(user.bind(1U << 5U), EINVAL);
-  EXPECT_EQ(user.bind(), 0);
-  EXPECT_EQ(user.bind(), EINVAL);
-  EXPECT_EQ(user.ask(user.device, uapi::ioctls::device_get_info, info), 0);
-}
-
-TEST(FakeCdev, AndItsGroupExcludeEachOther) {
-  cdev_user user;
-  {
-    const auto group = user.open("/dev/vfio/12");
-    const auto container = user.open("/dev/vfio/vfio");
-    EXPECT_EQ(user.set_container(group, container), 0);
-    EXPECT_EQ(user.ask_value(container, uapi::ioctls::set_iommu, 3), 0);
-    const auto device = user.open_device(group, "0000:01:00.0");
-    EXPECT_EQ(user.bind(), EBUSY);
-  }
-  EXPECT_EQ(user.bind(), 0);
-  EXPECT_EQ(errno_of(user.kernel.open("/dev/vfio/12", O_RDWR)), EBUSY);
-}
-
 TEST(FakeCdev, ATokenIsKnownSinceItsVersion) {
   const std::array<std::byte, 16> token{};
   for (const auto& [version, expected] : {std::pair{612U, EINVAL}, std::pair{617U, 0}}) {
@@ -98,7 +70,6 @@ TEST(FakeCdev, ATokenIsKnownSinceItsVersion) {
 TEST(FakeCdev, IsAttachedReplacedAndDetached) {
   cdev_user user;
   ASSERT_EQ(user.bind(), 0);
-  EXPECT_EQ(user.attach(77), ENOENT);
   EXPECT_EQ(user.attach(user.ioas), 0);
   of::hwpt_alloc hwpt{.size = sizeof(hwpt),
                       .flags = 0,
@@ -129,7 +100,7 @@ TEST(FakeCdev, APasidIsRefusedAsItsVersionDoes) {
   }
 }
 
-TEST(FakeIoas, RangesNarrowWithTheDeviceAndAShortArrayIsToldTheCount) {
+TEST(FakeIoas, RangesNarrowWithTheDevice) {
   cdev_user user;
   std::array<of::iova_range, 4> ranges{};
   of::ioas_iova_ranges asked{.size = sizeof(asked),
@@ -143,64 +114,18 @@ TEST(FakeIoas, RangesNarrowWithTheDeviceAndAShortArrayIsToldTheCount) {
   EXPECT_EQ(ranges[0].last, ~std::uint64_t{0});
   ASSERT_EQ(user.bind(), 0);
   ASSERT_EQ(user.attach(user.ioas), 0);
-  asked.num_iovas = 1;
-  EXPECT_EQ(user.ask(user.iommu, of::ioctls::ioas_iova_ranges, asked), EMSGSIZE);
-  EXPECT_EQ(asked.num_iovas, 2U);
+  asked.num_iovas = 4;
   EXPECT_EQ(user.ask(user.iommu, of::ioctls::ioas_iova_ranges, asked), 0);
   EXPECT_EQ(ranges[1].start, 0xfef00000U);
   EXPECT_EQ(asked.out_iova_alignment, page);
 }
 
-TEST(FakeIoas, MapsAndUnmapsFollowItsRules) {
+TEST(FakeIoas, MemoryBeyondTheLimitIsRefused) {
   cdev_user user{{.memlock = 4 * page}};
-  ASSERT_EQ(user.bind(), 0);
-  ASSERT_EQ(user.attach(user.ioas), 0);
   EXPECT_EQ(user.map_ioas(0x100000, 2 * page), 0);
-  struct rule {
-    const char* what;
-    std::uint64_t iova;
-    std::uint64_t bytes;
-    std::uint32_t flags;
-    int expected;
-  };
-  for (const rule& each :
-       {rule{"twice", 0x100000, 2 * page, 7, EEXIST}, rule{"reserved", 0xfee00000, page, 7, EINVAL},
-        rule{"not on a page", 0x200100, page, 7, EINVAL},
-        rule{"wrapping", ~(page - 1), 2 * page, 7, EOVERFLOW},
-        rule{"no right", 0x200000, page, 1, EINVAL},
-        rule{"unknown flag", 0x200000, page, 64, EOPNOTSUPP},
-        rule{"over the limit", 0x200000, 3 * page, 7, ENOMEM}}) {
-    EXPECT_EQ(user.map_ioas(each.iova, each.bytes, each.flags), each.expected) << each.what;
-  }
-  EXPECT_EQ(user.unmap_ioas(0x100000, page), ENOENT) << "part of one";
-  EXPECT_EQ(user.unmap_ioas(0x400000, page), ENOENT) << "a hole";
-  EXPECT_EQ(user.unmap_ioas(0x100000, 2 * page), 0);
-  EXPECT_EQ(user.unmap_ioas(0, ~std::uint64_t{0}), 0) << "everything, which is nothing";
-}
-
-TEST(FakeIoas, WhatIsMappedAlreadyCanKeepADeviceOut) {
-  cdev_user user;
-  ASSERT_EQ(user.bind(), 0);
-  ASSERT_EQ(user.map_ioas(0xfee00000, page), 0);
-  EXPECT_EQ(user.attach(user.ioas), EADDRINUSE);
-  ASSERT_EQ(user.unmap_ioas(0xfee00000, page), 0);
-  EXPECT_EQ(user.attach(user.ioas), 0);
-}
-
-TEST(FakeIoas, MemoryOfADeviceCannotBeMapped) {
-  cdev_user user;
-  ASSERT_EQ(user.bind(), 0);
-  const auto bar = user.kernel.mmap(user.device.get(), 0, page);
-  ASSERT_TRUE(bar.has_value());
-  of::ioas_map asked{.size = sizeof(asked),
-                     .flags = 7,
-                     .ioas_id = user.ioas,
-                     .reserved = 0,
-                     .user_va = reinterpret_cast<std::uintptr_t>(bar->data()),
-                     .length = page,
-                     .iova = 0x100000};
-  EXPECT_EQ(user.ask(user.iommu, of::ioctls::ioas_map, asked), EFAULT);
-  user.kernel.munmap(*bar);
+  EXPECT_EQ(user.map_ioas(0x200000, 3 * page), ENOMEM);
+  EXPECT_EQ(user.unmap_ioas(0, ~std::uint64_t{0}), 0);
+  EXPECT_EQ(user.map_ioas(0x200000, 3 * page), 0);
 }
 
 TEST(FakeIoas, StructuresMayGrowByZeros) {
@@ -211,11 +136,6 @@ TEST(FakeIoas, StructuresMayGrowByZeros) {
     std::uint32_t newer = 0;
   } asked;
   EXPECT_EQ(user.ask(iommu, of::ioctls::ioas_alloc, asked), 0);
-  asked.newer = 1;
-  EXPECT_EQ(user.ask(iommu, of::ioctls::ioas_alloc, asked), E2BIG);
-  asked.known.size = 8;
-  EXPECT_EQ(user.ask(iommu, of::ioctls::ioas_alloc, asked), EINVAL);
-  EXPECT_EQ(user.ask(iommu, 0x3bff, asked), ENOTTY);
 }
 
 TEST(FakeIoas, FilesAreMappedSinceTheirVersion) {

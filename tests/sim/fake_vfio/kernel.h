@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <bitset>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -79,6 +80,9 @@ class fake_kernel final : public vfio::syscalls {
     return all;
   }
 
+  /// How many of the system calls that can fail were never made.
+  [[nodiscard]] std::size_t operations_left_out() const { return (~called_).count(); }
+
   /// What a device finds at a bus address; null where it reaches nothing: not translated, not
   /// allowed, or its bus master is off.
   [[nodiscard]] std::byte* dma(const pci_function& function, std::uint64_t first,
@@ -93,7 +97,7 @@ class fake_kernel final : public vfio::syscalls {
 
   [[nodiscard]] result<vfio::kernel_fd> open(const char* path, int) noexcept override {
     const std::scoped_lock lock{one_at_a_time_};
-    if (fails_now()) {
+    if (fails_now(operation::open)) {
       return failed(-fails.number);
     }
     if (refuses_open != 0) {
@@ -105,21 +109,21 @@ class fake_kernel final : public vfio::syscalls {
   [[nodiscard]] result<vfio::kernel_fd> duplicate(int fd) noexcept override {
     const std::scoped_lock lock{one_at_a_time_};
     const auto file = file_of(fd);
-    if (fails_now() || file == nullptr) {
+    if (fails_now(operation::duplicate) || file == nullptr) {
       return failed(file == nullptr ? -EBADF : -fails.number);
     }
     return vfio::kernel_fd{*this, give(file)};
   }
   void close(int fd) noexcept override {
     const std::scoped_lock lock{one_at_a_time_};
-    static_cast<void>(fails_now());
+    static_cast<void>(fails_now(operation::close));
     CHECK(files_.erase(fd) == 1);  // closing twice is a bug of the caller
   }
 
   [[nodiscard]] result<int> ioctl(int fd, unsigned long request,
                                   std::uintptr_t argument) noexcept override {
     const std::scoped_lock lock{one_at_a_time_};
-    if (fails_now()) {
+    if (fails_now(operation::ioctl)) {
       return failed(-fails.number);
     }
     const auto file = file_of(fd);
@@ -131,7 +135,7 @@ class fake_kernel final : public vfio::syscalls {
                                                   std::uint64_t bytes) noexcept override {
     const std::scoped_lock lock{one_at_a_time_};
     const auto file = file_of(fd);
-    if (fails_now()) {
+    if (fails_now(operation::mmap)) {
       return failed(-fails.number);
     }
     const auto backing = file == nullptr ? std::nullopt : file->mmap(offset, bytes);
@@ -148,7 +152,7 @@ class fake_kernel final : public vfio::syscalls {
   }
   [[nodiscard]] result<> replace(std::span<std::byte> mapped) noexcept override {
     const std::scoped_lock lock{one_at_a_time_};
-    if (fails_now()) {
+    if (fails_now(operation::replace)) {
       return failed(-fails.number);
     }
     CHECK(put_stand_in(mapped, std::byte{0xff}).has_value());
@@ -158,7 +162,7 @@ class fake_kernel final : public vfio::syscalls {
   }
   void munmap(std::span<std::byte> mapped) noexcept override {
     const std::scoped_lock lock{one_at_a_time_};
-    static_cast<void>(fails_now());
+    static_cast<void>(fails_now(operation::munmap));
     ::munmap(mapped.data(), mapped.size());
     const auto same = [&](const auto& each) { return each.data() == mapped.data(); };
     CHECK(forget_bar_map(mapped) || std::erase_if(stand_ins_, same) == 1);
@@ -168,20 +172,22 @@ class fake_kernel final : public vfio::syscalls {
                                           std::uint64_t offset) noexcept override {
     const std::scoped_lock lock{one_at_a_time_};
     const auto file = file_of(fd);
-    return fails_now() ? failed(-fails.number)
-                       : counted(file == nullptr ? -EBADF : file->pread(into, offset));
+    return fails_now(operation::pread)
+               ? failed(-fails.number)
+               : counted(file == nullptr ? -EBADF : file->pread(into, offset));
   }
   [[nodiscard]] result<std::size_t> pwrite(int fd, std::span<const std::byte> from,
                                            std::uint64_t offset) noexcept override {
     const std::scoped_lock lock{one_at_a_time_};
     const auto file = file_of(fd);
-    return fails_now() ? failed(-fails.number)
-                       : counted(file == nullptr ? -EBADF : file->pwrite(from, offset));
+    return fails_now(operation::pwrite)
+               ? failed(-fails.number)
+               : counted(file == nullptr ? -EBADF : file->pwrite(from, offset));
   }
   [[nodiscard]] result<> read_pagemap(const std::byte* first,
                                       std::span<std::uint64_t> entries) noexcept override {
     const std::scoped_lock lock{one_at_a_time_};
-    if (fails_now()) {
+    if (fails_now(operation::read_pagemap)) {
       return failed(-fails.number);
     }
     for (std::uint64_t& entry : entries) {
@@ -199,7 +205,25 @@ class fake_kernel final : public vfio::syscalls {
   [[nodiscard]] static result<std::size_t> counted(std::int64_t answer) noexcept {
     return answer < 0 ? failed(answer) : result<std::size_t>{static_cast<std::size_t>(answer)};
   }
-  [[nodiscard]] bool fails_now() noexcept { return ++calls == fails.call; }
+  /// The system calls of the seam that can fail.
+  enum class operation : std::uint8_t {
+    open,
+    duplicate,
+    close,
+    ioctl,
+    mmap,
+    replace,
+    munmap,
+    pread,
+    pwrite,
+    read_pagemap
+  };
+  static constexpr std::size_t operations = 10;
+
+  [[nodiscard]] bool fails_now(operation which) noexcept {
+    called_.set(static_cast<std::size_t>(which));
+    return ++calls == fails.call;
+  }
 
   [[nodiscard]] std::shared_ptr<kernel_file> file_of(int fd) const {
     const auto found = files_.find(fd);
@@ -247,14 +271,14 @@ class fake_kernel final : public vfio::syscalls {
           name) {
         continue;
       }
-      bool taken = !groups_[each->options.group].expired();
+      bool taken = !under.open_groups[each->options.group].expired();
       under.each_of_group(each->options.group,
                           [&](const pci_function& member) { taken = taken || member.by_cdev; });
       if (taken) {
         return -EBUSY;
       }
       const auto group = std::make_shared<group_file>(under, each->options.group);
-      groups_[each->options.group] = group;
+      under.open_groups[each->options.group] = group;
       return give(group);
     }
     return -ENOENT;
@@ -263,7 +287,7 @@ class fake_kernel final : public vfio::syscalls {
   mutable std::mutex one_at_a_time_;
   std::map<int, std::shared_ptr<kernel_file>> files_;
   std::vector<std::span<std::byte>> stand_ins_;
-  std::map<int, std::weak_ptr<kernel_file>> groups_;  // that are open, also by their devices
+  std::bitset<operations> called_;
 };
 
 }  // namespace runnel::sim

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <functional>
@@ -46,6 +48,7 @@ class machine {
   memlock_account account;
   std::vector<std::unique_ptr<pci_function>> functions;
   std::vector<bar_map> bar_maps;
+  std::map<int, std::weak_ptr<kernel_file>> open_groups;  // also by their devices
   std::map<int, std::byte*> memory_of_file;  // where the process has a file that it maps for DMA
   std::function<std::shared_ptr<kernel_file>(int fd)> file_of;
   std::function<int(std::shared_ptr<kernel_file>)> give_fd;
@@ -91,6 +94,11 @@ class machine {
     auto after = ranges_of(function);
     after.back().last = std::min(after.back().last, before.back().last);
     return after;
+  }
+  /// Whether the process has all of it.
+  [[nodiscard]] static bool is_there(std::byte* memory, std::uint64_t bytes) {
+    auto* const first = memory - reinterpret_cast<std::uintptr_t>(memory) % page;
+    return ::msync(first, static_cast<std::size_t>(memory - first) + bytes, MS_ASYNC) == 0;
   }
   [[nodiscard]] bool is_bar(const std::byte* memory) const {
     return std::ranges::any_of(bar_maps, [memory](const auto& each) {

@@ -33,6 +33,7 @@ struct function_options {
   unsigned address_bits = 48;  // that its IOMMU translates
   bool no_iommu = false;       // nothing translates: it reaches all memory
   std::string token = {};      // a VF's, which its user must know
+  bool has_virtual_functions = false;  // so that a token can be set
 };
 
 /// A PCI function, NVMe-like: BAR0 with registers, doorbells and the MSI-X table, configuration
@@ -55,7 +56,7 @@ class pci_function {
     void* const at = ::mmap(nullptr, bar_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file_.get(), 0);
     CHECK(at != MAP_FAILED);
     bar_ = {static_cast<std::byte*>(at), bar_bytes};
-    reset();
+    power_on();
     resets_done = 0;
   }
   pci_function(const pci_function&) = delete;
@@ -91,14 +92,21 @@ class pci_function {
   /// is reset.
   void cut_off_bar() const { CHECK(::ftruncate(file_.get(), 0) == 0); }
 
-  /// As after power on.
+  /// Its registers are as after power on. The kernel restores configuration space.
   void reset() {
     ++resets_done;
     if (absent) {
       return;
     }
+    constexpr std::array<std::uint64_t, 2> capabilities_and_version{0x0040'1820'0f01'07ff,
+                                                                    0x0001'0400};
     CHECK(::ftruncate(file_.get(), bar_bytes) == 0);
     std::ranges::fill(bar_, std::byte{0});
+    std::ranges::copy(std::as_bytes(std::span{capabilities_and_version}), bar_.begin());
+  }
+  /// The same, with the bus master off.
+  void power_on() {
+    reset();
     config_.fill(std::byte{0});
     put(0, std::uint32_t{0x0010'1b36});  // vendor, device
     put(command_at, std::uint32_t{0x0010'0000} | command_after_open);
@@ -114,24 +122,31 @@ class pci_function {
   [[nodiscard]] std::int64_t read(std::uint32_t region, std::uint64_t offset,
                                   std::span<std::byte> into) {
     const auto from = reachable(region, offset, into.size());
-    if (absent) {
-      std::ranges::fill(into.first(from.first.size()), std::byte{0xff});
-    } else if (!from.first.empty()) {
-      std::ranges::copy(from.first, into.begin());
+    for (std::size_t i = 0; i < from.first.size(); ++i) {
+      const bool is_hidden = absent || in_table(region, offset + i);
+      into[i] = is_hidden ? std::byte{0xff} : from.first[i];
     }
     return from.second;
   }
   [[nodiscard]] std::int64_t write(std::uint32_t region, std::uint64_t offset,
                                    std::span<const std::byte> from) {
     const auto into = reachable(region, offset, from.size());
-    const bool is_command = offset == command_at && from.size() == sizeof(std::uint16_t);
-    if (!absent && (region == 0 || is_command)) {
-      std::copy_n(from.begin(), into.first.size(), into.first.begin());
+    const bool is_command = region == 7 && offset == command_at && from.size() == 2;
+    for (std::size_t i = 0; i < into.first.size() && !absent; ++i) {
+      if (is_command || (region == 0 && !in_table(region, offset + i))) {
+        into.first[i] = from[i];
+      }
     }
     return into.second;  // other writes to configuration space change nothing
   }
 
  private:
+  /// The kernel shows the MSI-X table to nobody who calls it.
+  [[nodiscard]] bool in_table(std::uint32_t region, std::uint64_t offset) const {
+    constexpr std::uint64_t entry_bytes = 16;
+    return region == 0 &&
+           range_within(offset - msix_table, 1, entry_bytes * options.irqs.counts[2]);
+  }
   template <class T>
   void put(std::size_t at, T value) {
     std::memcpy(config_.data() + at, &value, sizeof(value));
@@ -152,7 +167,7 @@ class pci_function {
     if (region != 0 || offset >= bar_.size()) {
       return {{}, -EINVAL};
     }
-    if ((command() & memory_enabled) == 0 || asleep) {
+    if ((command() & memory_enabled) == 0) {
       return {{}, -EIO};
     }
     return within(bar_);
