@@ -26,6 +26,14 @@ constexpr const char* hot_reset_action = "reset the bus of";
               fmt::format("{} is not ours: run `runnel bind {}` and open it here", what, address));
 }
 
+/// The root bus gives the first; the second, a bridge that cannot reset what is behind it, which
+/// may be found out only by trying.
+[[nodiscard]] std::unexpected<failure> refused(error what, const std::string& object) {
+  const bool none = what == error{errc::os, ENODEV} || what == error{errc::os, ENOTTY};
+  return none ? fail({errc::unsupported}, hot_reset_action, object, "nothing above it can")
+              : fail(what, hot_reset_action, object);
+}
+
 /// With room for all functions that are looked at.
 [[nodiscard]] result<hot_reset_info> ask_hot_reset_info(syscalls& system, int device) {
   std::vector<std::byte> reply(sizeof(uapi::pci_hot_reset_info) +
@@ -36,10 +44,7 @@ constexpr const char* hot_reset_action = "reset the bus of";
   if (const auto asked =
           ioctl_on(system, device, uapi::ioctls::device_get_pci_hot_reset_info, *reply.data());
       !asked) {
-    // The root bus gives the first; the second, a bridge that cannot reset what is behind it.
-    const bool none =
-        asked.error() == error{errc::os, ENODEV} || asked.error() == error{errc::os, ENOTTY};
-    return none ? fail(errc::unsupported) : std::unexpected{asked.error()};
+    return std::unexpected{asked.error()};
   }
   return parse_hot_reset_info(reply);
 }
@@ -97,8 +102,7 @@ outcome<> do_hot_reset(syscalls& system, int device, std::span<const owned_group
                        const std::string& object) {
   const auto told = ask_hot_reset_info(system, device);
   if (!told) {
-    return fail(told.error(), hot_reset_action, object,
-                told.error().code == errc::unsupported ? "nothing above it can" : "");
+    return refused(told.error(), object);
   }
   const auto proof = plan_hot_reset(*told, ours, object);
   if (!proof) {
@@ -112,7 +116,7 @@ outcome<> do_hot_reset(syscalls& system, int device, std::span<const owned_group
   std::memcpy(asked.data(), &head, sizeof(head));
   std::ranges::copy(std::as_bytes(std::span{*proof}), asked.begin() + sizeof(head));
   const auto done = ioctl_on(system, device, uapi::ioctls::device_pci_hot_reset, *asked.data());
-  return done ? outcome<>{} : fail(done.error(), hot_reset_action, object);
+  return done ? outcome<>{} : refused(done.error(), object);
 }
 
 }  // namespace runnel::vfio

@@ -197,6 +197,9 @@ class device_operations : public kernel_file {
     if (!std::ranges::all_of(functions, [&](const auto* each) { return owns(*each, argument); })) {
       return -EINVAL;
     }
+    if (!host().options.hot_resets_succeed) {
+      return -ENOTTY;
+    }
     std::ranges::for_each(functions, [](auto* each) { each->reset(); });
     return 0;
   }

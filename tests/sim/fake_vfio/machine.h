@@ -24,6 +24,7 @@ struct machine_options {
   std::uint32_t maps_max = 65535;  // of a container
   bool iommufd = true;             // /dev/iommu exists, and nodes of devices
   bool hot_resets = true;          // the bridge can reset what is behind it
+  bool hot_resets_succeed = true;  // it does not only seem so
   bool hides_frames = false;       // where memory is, from who is not root
   bool scatters = false;           // neighbouring pages are far apart
 };
