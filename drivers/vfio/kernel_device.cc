@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "drivers/vfio/uapi/vfio.h"
 #include "mempool/base/check.h"
@@ -33,6 +34,14 @@ constexpr std::size_t piece_bytes_max = 4;
 [[nodiscard]] bool goes_in_pieces(std::uint32_t index) noexcept {
   return index == static_cast<std::uint32_t>(pci_region::config) ||
          index == static_cast<std::uint32_t>(pci_region::rom);
+}
+
+/// The same for `count` vectors from the first on; the others have none.
+[[nodiscard]] std::vector<std::int32_t> padded(std::span<const int> eventfds, std::size_t start,
+                                               std::size_t count) {
+  std::vector<std::int32_t> all(count, -1);
+  std::ranges::copy(eventfds, all.begin() + static_cast<std::ptrdiff_t>(start));
+  return all;
 }
 
 }  // namespace
@@ -113,20 +122,34 @@ result<ticket> kernel_device::set_irqs(std::uint32_t index, std::uint32_t start,
   return settle(*under, change_irqs(index, start, eventfds));
 }
 
-/// Where vectors cannot be added later, the first call takes all there are.
+/// Where vectors cannot be added later, the first call takes all there are, if the machine has
+/// them.
 result<> kernel_device::change_irqs(std::uint32_t index, std::uint32_t start,
                                     std::span<const int> eventfds) noexcept {
-  namespace flag = uapi::irq_set_flags;
   const irq_info& irq = irq_at(index);
   if (eventfds.empty() && !irqs_enabled_[index]) {
     return {};  // which the kernel would refuse
   }
-  std::vector<std::int32_t> fds{eventfds.begin(), eventfds.end()};
-  if (!irqs_enabled_[index] && (irq.flags & uapi::irq_flags::noresize) != 0) {
-    fds.assign(irq.count, -1);
-    std::ranges::copy(eventfds, fds.begin() + start);
-    start = 0;
+  const bool takes_all = !irqs_enabled_[index] && (irq.flags & uapi::irq_flags::noresize) != 0;
+  auto left = takes_all ? set_vectors(index, 0, padded(eventfds, start, irq.count))
+                        : set_vectors(index, start, eventfds);
+  if (takes_all && left && *left > 0) {
+    left = set_vectors(index, 0, padded(eventfds, start, start + eventfds.size()));
   }
+  if (!left) {
+    return std::unexpected{left.error()};
+  }
+  if (*left > 0) {
+    return fail(errc::os, ENOSPC);
+  }
+  irqs_enabled_[index] = !eventfds.empty();
+  return {};
+}
+
+/// @return 0: done; else how many vectors the machine still has
+result<int> kernel_device::set_vectors(std::uint32_t index, std::uint32_t start,
+                                       std::span<const int> fds) noexcept {
+  namespace flag = uapi::irq_set_flags;
   const std::uint32_t data = fds.empty() ? flag::data_none : flag::data_eventfd;
   const std::size_t bytes = sizeof(uapi::irq_set) + fds.size() * sizeof(std::int32_t);
   const uapi::irq_set head{.argsz = static_cast<std::uint32_t>(bytes),
@@ -136,16 +159,8 @@ result<> kernel_device::change_irqs(std::uint32_t index, std::uint32_t start,
                            .count = static_cast<std::uint32_t>(fds.size())};
   std::vector<std::byte> asked(bytes);
   std::memcpy(asked.data(), &head, sizeof(head));
-  std::ranges::copy(std::as_bytes(std::span{fds}), asked.begin() + sizeof(head));
-  const auto done = ioctl_on(*system_, fd_.get(), uapi::ioctls::device_set_irqs, *asked.data());
-  if (!done) {
-    return std::unexpected{done.error()};
-  }
-  if (*done > 0) {
-    return fail(errc::os, ENOSPC);  // how many vectors the machine still has
-  }
-  irqs_enabled_[index] = !fds.empty();
-  return {};
+  std::ranges::copy(std::as_bytes(fds), asked.begin() + sizeof(head));
+  return ioctl_on(*system_, fd_.get(), uapi::ioctls::device_set_irqs, *asked.data());
 }
 
 result<ticket> kernel_device::trigger_irqs(const irq_vectors& which) noexcept {

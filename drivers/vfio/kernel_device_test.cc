@@ -194,6 +194,19 @@ TEST(KernelDevice, VectorsAreAddedOneByOneWhetherTheKernelCanGrowThemOrNot) {
   }
 }
 
+TEST(KernelDevice, AMachineWithFewVectorsLeftGivesThoseThatAreUsed) {
+  group_rig on{{.functions = {{.irqs = {.dynamic_msix = false, .available = 3}}}}};
+  const auto device = on.open();
+  const std::array events{make_eventfd(), make_eventfd(), make_eventfd()};
+  const std::array fds{events[0].get(), events[1].get(), events[2].get()};
+  EXPECT_EQ(finish(*device, device->set_irqs(msix, 1, fds)).status, (error{errc::os, ENOSPC}));
+  const auto two = std::span{fds}.first(2);
+  EXPECT_EQ(finish(*device, device->set_irqs(msix, 1, two)).status, good);
+  EXPECT_EQ(on.function().irqs.allocated(), 3U);
+  on.function().irqs.raise(msix, 2);
+  EXPECT_EQ(fired(events[1]), 1U);
+}
+
 TEST(KernelDevice, InterruptsThatThereAreNotAreInvalid) {
   group_rig on;
   const auto device = on.open();

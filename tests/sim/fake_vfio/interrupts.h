@@ -27,6 +27,7 @@ class interrupts {
   struct layout {
     std::array<std::uint32_t, kinds> counts{1, 32, 65, 1, 1};
     bool dynamic_msix = true;
+    std::uint32_t available = 2048;  // vectors that the machine has left
   };
   explicit interrupts(const layout& made_of) : layout_{made_of} {}
 
@@ -139,6 +140,9 @@ class interrupts {
     const bool first = active_ == none;
     if (!first && needed > vectors_.size() && (asked.index != msix || !layout_.dynamic_msix)) {
       return -EINVAL;  // vectors are allocated once
+    }
+    if (first && needed > layout_.available) {
+      return static_cast<int>(layout_.available);
     }
     std::vector<unique_fd> fds(asked.count);
     for (std::uint32_t i = 0; i < asked.count; ++i) {
