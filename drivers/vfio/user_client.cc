@@ -136,7 +136,7 @@ std::span<std::byte> user_client::map_region(std::uint32_t index, std::uint64_t 
     return {};
   }
   if (!guard_) {
-    if (auto guard = sigbus_guard::create(); guard) {
+    if (auto guard = sigbus_guard::create(std::byte{0xff}); guard) {  // as an absent device
       guard_ = std::move(*guard);
     }
   }
