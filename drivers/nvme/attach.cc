@@ -76,20 +76,6 @@ result<> learn_pci_id(controller_data& data, std::uint64_t value) noexcept {
   return {};
 }
 
-result<> read_pci_command(controller_data& data) noexcept {
-  return data.registers.read(vfio::pci_region::config, pci_command, 2);
-}
-
-result<> learn_pci_command(controller_data& data, std::uint64_t value) noexcept {
-  data.pci_command = static_cast<std::uint16_t>(value);
-  return {};
-}
-
-result<> enable_bus_mastering(controller_data& data) noexcept {
-  return data.registers.write(vfio::pci_region::config, pci_command,
-                              data.pci_command | pci_command_memory | pci_command_bus_master, 2);
-}
-
 /// Doorbells of all queues we will have. Where they cannot be mapped, queues post them.
 result<> map_doorbells(controller_data& data) noexcept {
   constexpr auto first = static_cast<std::uint64_t>(reg::doorbells);
@@ -114,9 +100,6 @@ constexpr std::array attach_table{
          after_access<learn_capabilities>},
     step{"read version", step_limit::answer, start_read<reg::vs>, after_access<learn_version>},
     step{"read PCI id", step_limit::answer, read_pci_id, after_access<learn_pci_id>},
-    step{"read PCI command", step_limit::answer, read_pci_command, after_access<learn_pci_command>},
-    step{"enable bus mastering", step_limit::answer, enable_bus_mastering,
-         after_access<learn_nothing>},
     step{"map doorbells", step_limit::answer, map_doorbells, done_at_once},
 };
 

@@ -15,6 +15,13 @@ constexpr nanoseconds watch_interval = std::chrono::seconds{1};
 constexpr nanoseconds io_limit_max = std::chrono::hours{1};
 constexpr std::uint32_t resets_in_a_row = 3;
 
+/// The last of them take more than the controller along.
+constexpr reset_scope scope_of(std::uint32_t resets_left) noexcept {
+  return resets_left == 0   ? reset_scope::bus
+         : resets_left == 1 ? reset_scope::function
+                            : reset_scope::controller;
+}
+
 }  // namespace
 
 controller::controller(std::unique_ptr<vfio::device_transport> transport,
@@ -211,7 +218,11 @@ void controller::heed_transport(instant now) noexcept {
               .operation = "watch",
               .object = data_.options.name,
               .hint = "the device reported an uncorrectable error of its PCI link (AER)"};
-  may_mend(why.what) ? begin_mending(std::move(why)) : fail_with(std::move(why), now);
+  if (!may_mend(why.what)) {
+    return fail_with(std::move(why), now);
+  }
+  begin_mending(std::move(why));
+  data_.scope = std::max(data_.scope, reset_scope::function);  // its link may have been reset
 }
 
 /// Chooses what to do next; false: nothing.
@@ -272,10 +283,13 @@ bool controller::run_step(instant now) noexcept {
   }
   if (started_) {
     const auto done = current.check(data_, now);
-    if (!done) {
+    if (!done && !is_out_of_reach(done.error())) {
       return fail_step(done.error(), now);
     }
-    if (*done) {
+    if (!done) {
+      started_ = false;  // it is asked again
+      data_.hint = "its registers read as ones: it was unplugged, or never ends a reset";
+    } else if (*done) {
       if (++at_ == steps_.size()) {
         finish_activity(now);
       } else {
@@ -305,6 +319,7 @@ void controller::finish_activity(instant now) noexcept {
       break;
     case activity::enable:
       reset_wanted_ = false;
+      data_.scope = reset_scope::controller;
       watch_at_ = now + watch_interval;
       if (!std::exchange(ran_, true)) {
         resets_left_ = resets_in_a_row;
@@ -335,8 +350,16 @@ void controller::finish_activity(instant now) noexcept {
   }
 }
 
+/// Whether a device that ran reads as ones: it is being reset, perhaps by others, or not there. The
+/// transport finds out about the latter.
+bool controller::is_out_of_reach(error what) const noexcept {
+  return what.code == errc::device_gone && ran_ && state_ != controller_state::failed &&
+         transport_->state() == vfio::transport_state::ready;
+}
+
 /// True: it is to be mended, by steps that begin now.
 bool controller::fail_step(error what, instant now) {
+  const bool is_last_try = activity_ == activity::retire;
   failure why{.what = what,
               .operation = steps_[at_].name,
               .object = data_.options.name,
@@ -348,7 +371,8 @@ bool controller::fail_step(error what, instant now) {
     return true;
   }
   fail_with(std::move(why), now);
-  if (data_.device_quiet || what.code == errc::device_gone) {
+  const bool is_given_back = is_last_try && transport_->give_back();
+  if (data_.device_quiet || (is_last_try && !is_given_back && what.code == errc::device_gone)) {
     end_requests();
   }
   return false;
@@ -363,11 +387,10 @@ bool controller::may_mend(error what) const noexcept {
 }
 
 void controller::begin_mending(failure why) noexcept {
-  --resets_left_;
+  data_.scope = scope_of(--resets_left_);
   ++data_.events.resets;
   data_.events.reset_reason = std::move(why);
-  data_.registers.abandon();
-  data_.admin_id.reset();
+  data_.abandon_step();
   if (activity_ == activity::question) {
     question_ = question_state::late;
   }
@@ -378,7 +401,7 @@ void controller::begin_mending(failure why) noexcept {
 
 /// Begins no request any more. Those in flight may still be carried out by a device that is late.
 void controller::fail_with(failure why, instant now) noexcept {
-  data_.registers.abandon();
+  data_.abandon_step();
   activity_ = activity::none;
   if (state_ == controller_state::failed) {  // it could not be retired
     watch_at_ = now + watch_interval;

@@ -38,10 +38,11 @@ struct admin_answer {
 /// controller. Once a second the controller is looked after, and asked what it has to report: a
 /// command over its time is aborted, and a controller that does not do that, answers no admin
 /// command or reports a fatal error, by itself or by its transport, is reset, which ends what is in
-/// flight with `aborted`. When a few resets in a row do not help it has failed. What is in flight
-/// at one that failed ends with `device_gone` when it reaches our memory no more: it is gone, or
-/// has been disabled, which is tried once a second. Until then only the device itself ends
-/// requests. A queue that nobody polls has no time limits, but is in the way of a reset.
+/// flight with `aborted`. When a few resets in a row, of more each time, do not help it has failed.
+/// What is in flight at one that failed ends with `device_gone` when it reaches our memory no more:
+/// it is gone, its owner has it back, or it has been disabled, which is tried once a second. Until
+/// then only the device itself ends requests. A queue that nobody polls has no time limits, but is
+/// in the way of a reset.
 ///
 /// @context one thread; where it says so, another after bring-up
 class controller final : public block_device {
@@ -123,6 +124,7 @@ class controller final : public block_device {
   void enter_step(instant now) noexcept;
   [[nodiscard]] bool run_step(instant now) noexcept;
   void finish_activity(instant now) noexcept;
+  [[nodiscard]] bool is_out_of_reach(error what) const noexcept;
   [[nodiscard]] bool fail_step(error what, instant now);
   [[nodiscard]] bool may_mend(error what) const noexcept;
   void begin_mending(failure why) noexcept;

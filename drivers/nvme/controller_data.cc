@@ -76,6 +76,17 @@ prp_rules controller_data::prps() const noexcept {
           .bytes_max = static_cast<std::uint32_t>(align_down(command_bytes_max, info.block_bytes))};
 }
 
+void controller_data::abandon_step() noexcept {
+  registers.abandon();
+  admin_id.reset();
+  for (std::optional<ticket>* const each : {&irq_ticket, &reset_ticket}) {
+    if (*each) {
+      transport.abandon(**each);
+      each->reset();
+    }
+  }
+}
+
 void controller_data::set_queues(queue_state state) noexcept {
   for (io_queue& queue : queues) {
     if (state >= queue_state::stopped) {

@@ -52,6 +52,9 @@ struct io_queue {
   bool taken = false;  // a user has, or had, its queue_pair
 };
 
+/// How much is reset before the controller is enabled: more, when less did not help.
+enum class reset_scope : std::uint8_t { controller, function, bus };
+
 /// An admin command that a user asked for.
 struct admin_question {
   submission_entry command{};    // its memory is `admin_data`
@@ -76,10 +79,13 @@ struct controller_data {
   std::string hint;                    // what a failure adds to the step's name and error
   std::optional<ticket> map_ticket;    // map or unmap of the window
   std::optional<ticket> irq_ticket;    // of the queues' interrupts
+  std::optional<ticket> reset_ticket;  // of more than the controller
   std::optional<command_id> admin_id;  // the admin command
   std::uint32_t queue_step = 0;        // queues made or deleted so far, CQs and SQs counted alike
   instant poll_at{};                   // when CSTS is read again
   io_queue* late_queue = nullptr;      // has the command that is aborted
+
+  reset_scope scope = reset_scope::controller;  // of the reset under way
 
   // Learned from the device.
   capabilities caps;
@@ -144,6 +150,8 @@ struct controller_data {
   [[nodiscard]] io_queue* find_late_queue() noexcept;
   /// A sixteenth of `io_limit` has passed.
   void tick() noexcept;
+  /// Nobody takes the results of what is under way.
+  void abandon_step() noexcept;
   /// Tells every queue; those of other cores see it at their next call.
   void set_queues(queue_state state) noexcept;
 };

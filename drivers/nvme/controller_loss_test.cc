@@ -14,42 +14,97 @@ namespace {
 
 using std::chrono::seconds;
 
-TEST(controller_loss, ADeviceThatGoesUnderLoadEndsEverythingInFlight) {
-  struct {
-    const char* what;
-    void (*happens)(controller_rig& on);
-  } const cases[] = {
-      {"the connection breaks", [](controller_rig& on) { on.transport->disconnect(); }},
-      {"registers read as ones", [](controller_rig& on) { on.device.faults.absent = true; }},
-  };
-  for (const auto& given : cases) {
-    SCOPED_TRACE(given.what);
-    controller_rig on;
-    ASSERT_TRUE(on.reach(controller_state::ready));
-    on.queues.push_back(on.subject->make_queue(128).value());
-    on.device.faults.hold_io = true;
-    const auto data = on.memory.allocate(4096, 4096).value();
-    for (std::uint64_t i = 0; i < 100; ++i) {
-      ASSERT_EQ(on.submit(block_op::write, i, data, i).state, block_state::pending);
-    }
-    on.turn();
-    EXPECT_TRUE(on.completions.empty());
-    const instant start = on.clock.now();
-    given.happens(on);
-    ASSERT_TRUE(on.reach(controller_state::failed));
-    EXPECT_LE(on.clock.now() - start, seconds{7});
-    on.wait_for(100);
-    ASSERT_EQ(on.completions.size(), 100U);
-    std::set<std::uint64_t> tags;
-    for (const block_completion& done : on.completions) {
-      EXPECT_EQ(done.status, block_status::device_gone);
-      tags.insert(done.tag);
-    }
-    EXPECT_EQ(tags.size(), 100U);
-    const block_request late = on.submit(block_op::write, 0, data, 0);
-    EXPECT_EQ(late.state, block_state::done);
-    EXPECT_EQ(late.status, block_status::device_gone);
+void expect_all_ended(controller_rig& on, std::size_t count, block_status how) {
+  on.wait_for(count);
+  ASSERT_EQ(on.completions.size(), count);
+  std::set<std::uint64_t> tags;
+  for (const block_completion& done : on.completions) {
+    EXPECT_EQ(done.status, how);
+    tags.insert(done.tag);
   }
+  EXPECT_EQ(tags.size(), count);
+}
+
+TEST(controller_loss, ADeviceThatGoesUnderLoadEndsEverythingInFlight) {
+  controller_rig on;
+  on.begin_load(100);
+  const instant start = on.clock.now();
+  on.transport->disconnect();
+  ASSERT_TRUE(on.reach(controller_state::failed));
+  EXPECT_LE(on.clock.now() - start, seconds{7});
+  expect_all_ended(on, 100, block_status::device_gone);
+  const auto data = on.memory.allocate(4096, 4096).value();
+  const block_request late = on.submit(block_op::write, 0, data, 0);
+  EXPECT_EQ(late.state, block_state::done);
+  EXPECT_EQ(late.status, block_status::device_gone);
+}
+
+TEST(controller_loss, ADeviceOutOfReachIsResetWithMoreAndMoreUntilItAnswers) {
+  struct {
+    reset_scope enough;
+    std::vector<reset_scope> done;
+  } const cases[] = {{reset_scope::function, {reset_scope::function}},
+                     {reset_scope::bus, {reset_scope::function, reset_scope::bus}}};
+  for (const auto& given : cases) {
+    controller_rig on{{}, {}, {.resets = true}};
+    on.begin_load(10);
+    on.device.faults.absent = true;
+    on.transport->reached_again_after = given.enough;
+    ASSERT_TRUE(on.reach_after_reset(controller_state::ready));
+    EXPECT_EQ(on.transport->resets, given.done);
+    EXPECT_NE(on.subject->events().reset_reason->hint.find("read as ones"), std::string::npos);
+    expect_all_ended(on, 10, block_status::aborted);
+    on.write_and_wait();
+  }
+}
+
+TEST(controller_loss, WhoIsResetByOthersReadsAsOnesForAWhileAndGoesOn) {
+  controller_rig on;
+  on.begin_load(10);
+  on.device.faults.absent = true;
+  on.pass(std::chrono::milliseconds{1500});
+  EXPECT_EQ(on.subject->state(), controller_state::ready) << "no word of it is believed";
+  EXPECT_TRUE(on.completions.empty());
+  on.device.reset();
+  on.device.faults.absent = false;
+  ASSERT_TRUE(on.reach_after_reset(controller_state::ready));
+  EXPECT_EQ(on.subject->events().resets, 1U);
+  EXPECT_NE(on.subject->events().reset_reason->hint.find("somebody else"), std::string::npos);
+  expect_all_ended(on, 10, block_status::aborted);
+  on.write_and_wait();
+}
+
+TEST(controller_loss, WhatNoResetReachesIsGivenBackAndGoneWhenItsOwnerHasIt) {
+  controller_rig on{{}, {}, {.is_a_kernel = true}};
+  on.begin_load(10);
+  on.device.faults.absent = true;
+  ASSERT_TRUE(on.reach_after_reset(controller_state::failed));
+  EXPECT_EQ(on.subject->events().resets, 3U);
+  while (on.transport->state() == vfio::transport_state::ready) {
+    on.turn();
+  }
+  EXPECT_TRUE(on.completions.empty()) << "it may come to itself, and write";
+  on.transport->disconnect();
+  expect_all_ended(on, 10, block_status::device_gone);
+  EXPECT_EQ(on.subject->advance(on.clock.now()), never);
+}
+
+TEST(controller_loss, WhatHasNoOwnerWhoTakesItBackIsGoneWhenNoResetReachesIt) {
+  controller_rig on;
+  on.begin_load(10);
+  on.device.faults.absent = true;
+  ASSERT_TRUE(on.reach_after_reset(controller_state::failed));
+  expect_all_ended(on, 10, block_status::device_gone);
+}
+
+TEST(controller_loss, ABusThatMayNotBeResetSaysWhoIsInTheWay) {
+  controller_rig on{{}, {}, {.resets = true}};
+  on.begin_load(1);
+  on.device.faults.absent = true;
+  on.transport->bus_reset_error = {errc::busy};
+  ASSERT_TRUE(on.reach_after_reset(controller_state::failed));
+  EXPECT_EQ(on.subject->reason().operation, "reset");
+  EXPECT_EQ(on.subject->reason().hint, "another is not ours");
 }
 
 TEST(controller_loss, ADeviceThatIsLateKeepsWhatIsInFlightUntilItIsDisabledOrGone) {
@@ -66,8 +121,8 @@ TEST(controller_loss, ADeviceThatIsLateKeepsWhatIsInFlightUntilItIsDisabledOrGon
     on.turn();
     on.transport->options.answers_max = 0;
     ASSERT_TRUE(on.reach(controller_state::failed));
-    EXPECT_EQ(on.subject->reason().operation, "read configuration");
-    EXPECT_EQ(on.subject->events().reset_reason->operation, "read configuration");
+    EXPECT_EQ(on.subject->reason().operation, "read PCI command");
+    EXPECT_EQ(on.subject->events().reset_reason->operation, "read PCI command");
     const block_request late = on.submit(block_op::write, 0, data, 9);
     EXPECT_EQ(late.state, block_state::done);
     EXPECT_EQ(late.status, block_status::device_gone);
@@ -87,7 +142,7 @@ TEST(controller_loss, ADeviceThatIsLateKeepsWhatIsInFlightUntilItIsDisabledOrGon
     ASSERT_EQ(on.completions.size(), 3U);
     EXPECT_EQ(on.completions[1].status, block_status::device_gone);
     EXPECT_EQ(on.completions[2].status, block_status::device_gone);
-    EXPECT_EQ(on.subject->reason().operation, "read configuration");
+    EXPECT_EQ(on.subject->reason().operation, "read PCI command");
     EXPECT_EQ(on.subject->advance(on.clock.now()), never);
     on.queues.clear();
     on.subject.reset();
@@ -149,7 +204,7 @@ TEST(controller_loss, AnErrorOfADeviceThatGoesIsNoMatterAnyMore) {
 }
 
 TEST(controller_loss, AnErrorThatTheTransportReportsIsMendedByAResetAFewTimesInARow) {
-  controller_rig on;
+  controller_rig on{{}, {}, {.resets = true}};
   ASSERT_TRUE(on.reach(controller_state::ready));
   on.queues.push_back(on.subject->make_queue(16).value());
   on.device.faults.hold_io = true;
@@ -162,6 +217,7 @@ TEST(controller_loss, AnErrorThatTheTransportReportsIsMendedByAResetAFewTimesInA
   ASSERT_EQ(on.completions.size(), 1U);
   EXPECT_EQ(on.completions[0].status, block_status::aborted);
   EXPECT_EQ(on.subject->events().resets, 1U);
+  EXPECT_EQ(on.transport->resets, std::vector{reset_scope::function}) << "its link was reset";
   EXPECT_NE(on.subject->events().reset_reason->hint.find("AER"), std::string::npos);
 
   on.device.faults.hold_io = false;

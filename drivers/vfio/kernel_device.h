@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -74,12 +75,9 @@ class kernel_device final : public device_transport {
   // One at a time; until it has ended, nothing else is possible (busy): the kernel would make us
   // wait, or let us read the ones of a device that does not answer.
   [[nodiscard]] result<ticket> reset() noexcept override;
-  /// @error in the reply, too: unsupported, busy (something that goes along is not ours)
   [[nodiscard]] result<ticket> hot_reset() noexcept override;
-  /// Why the last of them failed, with what to do about it; empty: it did not.
-  [[nodiscard]] const std::optional<failure>& reset_failure() const noexcept {
-    return reset_failure_;
-  }
+  [[nodiscard]] std::string_view reset_hint() const noexcept override { return reset_hint_; }
+  bool give_back() noexcept override;
   [[nodiscard]] result<ticket> device_feature(std::uint32_t flags,
                                               std::span<const std::byte> data) noexcept override;
 
@@ -104,6 +102,8 @@ class kernel_device final : public device_transport {
                                      std::span<const std::byte> from) noexcept;
   [[nodiscard]] result<> change_irqs(std::uint32_t index, std::uint32_t start,
                                      std::span<const int> eventfds) noexcept;
+  [[nodiscard]] result<int> set_vectors(std::uint32_t index, std::uint32_t start,
+                                        std::span<const int> fds) noexcept;
 
   // kernel_device_life.cc: opening, resetting, closing
   void begin_opening(instant now);
@@ -131,7 +131,7 @@ class kernel_device final : public device_transport {
   instant opening_deadline_ = never;
   std::optional<ticket> resetting_;  // a job
   std::uint16_t reset_id_ = 0;       // the operation that waits for it
-  std::optional<failure> reset_failure_;
+  std::string reset_hint_;
   std::optional<ticket> closing_;  // a job
 
   kernel_fd fd_;

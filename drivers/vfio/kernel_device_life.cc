@@ -295,7 +295,7 @@ void kernel_device::finish_reset() noexcept {
   }
   resetting_.reset();
   const outcome<>& ended = static_cast<const reset_job&>(*job).ended;
-  reset_failure_ = ended ? std::nullopt : std::optional{ended.error()};
+  reset_hint_ = ended ? std::string{} : ended.error().hint;
   if (auto* const waiting = operations_.waiting_for(reset_id_); waiting != nullptr) {
     operations_.reply(*waiting, ended ? error{} : ended.error().what);
   }
@@ -305,6 +305,16 @@ void kernel_device::finish_reset() noexcept {
 void kernel_device::leave(failure why) {
   state_ = transport_state::leaving;
   reason_ = std::move(why);
+}
+
+bool kernel_device::give_back() noexcept {
+  if (state_ != transport_state::leaving && state_ != transport_state::gone) {
+    leave({.what = {errc::device_gone},
+           .operation = "use",
+           .object = opener_->object(),
+           .hint = "it was given back, for nothing could turn it off"});
+  }
+  return true;
 }
 
 /// The kernel gets back all that we have of the device: what is mapped, its descriptors, and last

@@ -101,6 +101,22 @@ TEST(KernelDeviceLoss, ADeviceByItsNodeIsLetGoAndItsDomainServesOthers) {
   EXPECT_NE(on.kernel.dma(on.function(1), dma_memory::bus, 8, access::write), nullptr);
 }
 
+TEST(KernelDeviceLoss, WhatIsGivenBackIsClosedAndGone) {
+  group_rig on;
+  const auto device = on.open();
+  ASSERT_EQ(device->state(), transport_state::ready);
+  on.calls.at_once = false;
+  EXPECT_TRUE(device->give_back());
+  device->advance(on.now);
+  EXPECT_EQ(device->state(), transport_state::leaving);
+  on.calls.run_all();
+  device->advance(on.now);
+  EXPECT_EQ(device->state(), transport_state::gone);
+  EXPECT_NE(device->reason().message().find("given back"), std::string::npos);
+  EXPECT_EQ(on.function().opened, 0);
+  EXPECT_TRUE(device->give_back()) << "already";
+}
+
 TEST(KernelDeviceLoss, ItsDomainSaysThatItIsGone) {
   group_rig on;
   const auto device = on.open();

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "drivers/block.h"
@@ -129,11 +130,16 @@ class device_transport {
   /// @error invalid also for no vectors; in the reply `os` with EINVAL where the interrupt is not
   ///        in use
   [[nodiscard]] virtual result<ticket> trigger_irqs(const irq_vectors& which) noexcept = 0;
-  /// Until it has ended other operations may be refused as busy: what they found would mean
-  /// nothing.
+  // Until a reset has ended other operations may be refused as busy: what they found would mean
+  // nothing. @error in the reply, too: unsupported, where there is no such reset
   [[nodiscard]] virtual result<ticket> reset() noexcept = 0;
-  /// Hot reset of the whole slot or bus; `unsupported` where there is none.
+  /// Of all functions of the slot or bus. @error busy, too: something that goes along is not ours
   [[nodiscard]] virtual result<ticket> hot_reset() noexcept = 0;
+  /// What to do about the last reset, which failed; empty: it did not, or nothing is known.
+  [[nodiscard]] virtual std::string_view reset_hint() const noexcept { return {}; }
+  /// Gives the device back, for who cannot turn it off: it is leaving, then gone.
+  /// @return false: that would not keep it from our memory, so it stays
+  virtual bool give_back() noexcept { return false; }
   /// @param flags  feature number | GET, SET, PROBE. @spec VFIO_DEVICE_FEATURE
   [[nodiscard]] virtual result<ticket> device_feature(std::uint32_t flags,
                                                       std::span<const std::byte> data) noexcept = 0;

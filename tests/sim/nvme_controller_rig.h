@@ -1,5 +1,7 @@
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <array>
 #include <chrono>
 #include <cstddef>
@@ -43,6 +45,44 @@ class controller_rig {
       turn();
     }
     return subject->state() == wanted;
+  }
+
+  /// The same, through resets that begin meanwhile.
+  bool reach_after_reset(controller_state wanted) {
+    while (subject->state() == controller_state::ready) {
+      turn();
+    }
+    return subject->state() == wanted || reach(wanted);
+  }
+
+  /// The controller is ready, and so many writes are at the device, which keeps them.
+  void begin_load(std::size_t count) {
+    ASSERT_TRUE(reach(controller_state::ready));
+    queues.push_back(subject->make_queue(static_cast<std::uint32_t>(count)).value());
+    device.faults.hold_io = true;
+    const auto data = memory.allocate(host_page_bytes, host_page_bytes).value();
+    for (std::uint64_t i = 0; i < count; ++i) {
+      ASSERT_EQ(submit(block_op::write, i, data, i).state, block_state::pending);
+    }
+    turn();
+    EXPECT_TRUE(completions.empty());
+  }
+
+  /// A write by a device that does what it is told.
+  void write_and_wait() {
+    device.faults.hold_io = false;
+    completions.clear();
+    const auto data = memory.allocate(host_page_bytes, host_page_bytes).value();
+    ASSERT_EQ(submit(block_op::write, 0, data, 0).state, block_state::pending);
+    wait_for(1);
+    ASSERT_EQ(completions.size(), 1U);
+    EXPECT_EQ(completions[0].status, block_status::success);
+  }
+
+  void pass(nanoseconds time) {
+    for (const instant end = clock.now() + time; clock.now() < end;) {
+      turn();
+    }
   }
 
   void turn() {

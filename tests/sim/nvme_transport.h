@@ -7,9 +7,11 @@
 #include <map>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "drivers/nvme/controller_data.h"
 #include "tests/sim/nvme_device.h"
 #include "tests/sim/plain_transport.h"
 
@@ -24,6 +26,8 @@ struct nvme_transport_options {
   std::optional<std::size_t> ones_after{};   // what is read after so many operations is all ones
   std::size_t post_room = ~std::size_t{0};   // posted writes taken between two `advance`
   std::uint32_t vectors = 0;                 // of MSI-X
+  bool resets = false;                       // more than the controller
+  bool is_a_kernel = false;                  // takes a device back, and off
 };
 
 class nvme_transport final : public plain_transport {
@@ -43,6 +47,10 @@ class nvme_transport final : public plain_transport {
     reason_ = {.what = {errc::device_gone}, .operation = "use", .object = "sim", .hint = "leaves"};
   }
   bool error_reported = false;  // by the device, to whoever is next to ask
+
+  std::vector<nvme::reset_scope> resets;                 // that were done
+  std::optional<nvme::reset_scope> reached_again_after;  // such a reset it reads as ones no more
+  error bus_reset_error;
 
   void disconnect() {
     state_ = vfio::transport_state::gone;
@@ -97,11 +105,27 @@ class nvme_transport final : public plain_transport {
     if (found == replies_.end() || !found->second.answered) {
       return std::nullopt;
     }
-    const vfio::transport_reply reply{.status = {}, .value = found->second.value, .data = {}};
+    const vfio::transport_reply reply{
+        .status = found->second.status, .value = found->second.value, .data = {}};
     replies_.erase(found);
     return reply;
   }
   void abandon(ticket which) noexcept override { replies_.erase(which); }
+  [[nodiscard]] result<ticket> reset() noexcept override {
+    return reset_all_of(nvme::reset_scope::function, {});
+  }
+  [[nodiscard]] result<ticket> hot_reset() noexcept override {
+    return reset_all_of(nvme::reset_scope::bus, bus_reset_error);
+  }
+  [[nodiscard]] std::string_view reset_hint() const noexcept override {
+    return bus_reset_error == error{} ? "" : "another is not ours";
+  }
+  bool give_back() noexcept override {
+    if (options.is_a_kernel && state_ == vfio::transport_state::ready) {
+      leave();
+    }
+    return options.is_a_kernel;
+  }
   [[nodiscard]] std::size_t in_flight() const { return replies_.size(); }
 
   [[nodiscard]] result<ticket> map(const region& memory) noexcept override {
@@ -118,7 +142,23 @@ class nvme_transport final : public plain_transport {
     std::size_t number = 0;
     std::uint64_t value = 0;
     bool answered = false;
+    error status{};
   };
+
+  result<ticket> reset_all_of(nvme::reset_scope what, error refused) {
+    if (!options.resets) {
+      return fail(errc::unsupported);
+    }
+    const result<ticket> started = answer(0);
+    if (started && refused != error{}) {
+      replies_[*started].status = refused;
+    } else if (started) {
+      resets.push_back(what);
+      device_->reset();
+      device_->faults.absent = device_->faults.absent && reached_again_after != what;
+    }
+    return started;
+  }
 
   result<ticket> answer(std::uint64_t value) override {
     if (state_ != vfio::transport_state::ready) {
