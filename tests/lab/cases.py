@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import conformance_cases
 import guest
 import io_cases
 import judge
@@ -126,4 +127,5 @@ CASES = (
              refused_case(guest.ANONYMOUS)),
     *vfio_cases.CASES,
     *io_cases.CASES,
+    *conformance_cases.CASES,
 )

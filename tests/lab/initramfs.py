@@ -115,7 +115,7 @@ def libraries_here(program: Path) -> list[Path]:
 def add_own(archive: archive_file, program: Path) -> None:
     """Our program with this machine's libraries, apart from those of the guest's release."""
     archive.add("bin/runnel", b"/guest/runnel", stat.S_IFLNK | 0o777)
-    archive.add_file("own/runnel", program.read_bytes())
+    archive.add_file(f"own/{program.name}", program.read_bytes())
     for library in libraries_here(program):
         name = "ld.so" if "ld-linux" in library.name else library.name
         archive.add_file(f"own/{name}", library.read_bytes())

@@ -91,6 +91,9 @@ def word_parser() -> argparse.ArgumentParser:
                         help="a prompt in a guest of the first KERNEL, its disk at vfio-pci")
     parser.add_argument("--runnel", type=Path, default=ROOT / "build/apps/runnel",
                         help="the program under test (default: %(default)s)")
+    parser.add_argument("--conformance", type=Path,
+                        default=ROOT / "build-debugoptimized/tests/sim/conformance_test",
+                        help="the suite that kernels answer (default: %(default)s)")
     parser.add_argument("--cache", type=Path, default=debian.default_cache(),
                         help="where package trees and kernels are kept (default: %(default)s)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the results as JSON")
@@ -100,7 +103,8 @@ def word_parser() -> argparse.ArgumentParser:
 def main() -> int:
     parser = word_parser()
     words = parser.parse_args()
-    lab = laboratory.laboratory(words.runnel.resolve(), words.cache.resolve())
+    lab = laboratory.laboratory(words.runnel.resolve(), words.conformance.resolve(),
+                                words.cache.resolve())
     if words.shell:
         usual = [kernel.name for kernel in kernels.KERNELS if kernel.always]
         return talk(lab, (words.kernel or usual)[0])

@@ -336,7 +336,7 @@ class runs(unittest.TestCase):
             raise BrokenPipeError("it has ended")
 
         outcome = lab.run(laboratory.lab_case("bed", "vfio", "", broken),
-                          laboratory.laboratory(Path("runnel"), Path("cache")))
+                          laboratory.laboratory(Path("runnel"), Path("suite"), Path("cache")))
         self.assertFalse(outcome.passed)
         self.assertEqual(outcome.failure, "BrokenPipeError: it has ended")
 

@@ -21,8 +21,9 @@ SEED = 1
 class laboratory:
     """What the cases share. It is made when a case first asks for it."""
 
-    def __init__(self, runnel: Path, cache: Path) -> None:
+    def __init__(self, runnel: Path, conformance: Path, cache: Path) -> None:
         self._runnel = runnel
+        self._conformance = conformance
         self._cache = cache
 
     @cached_property
@@ -30,6 +31,12 @@ class laboratory:
         if not self._runnel.is_file():
             raise debian.lab_error(f"no {self._runnel}; run ./dev build")
         return self._runnel
+
+    @cached_property
+    def conformance(self) -> Path:
+        if not self._conformance.is_file():
+            raise debian.lab_error(f"no {self._conformance}; run ./dev lane vfio")
+        return self._conformance
 
     @cached_property
     def emulator_tree(self) -> Path:
@@ -56,12 +63,15 @@ class laboratory:
         return self._machine(folder, self.guest_tree, self.initramfs)
 
     def machine_of(self, folder: Path, kernel: kernels.kernel, modules: list[str],
-                   data: bytes = b"") -> guest.virtual_machine:
-        """A machine for some kernel, with its modules, and with what is to be its /data."""
+                   data: bytes = b"", program: Path | None = None) -> guest.virtual_machine:
+        """A machine for some kernel, with its modules, and with what is to be its /data.
+
+        @param program  of ours; None: runnel
+        """
         kernel_tree = kernel.unpack(self._cache)
         drivers = initramfs.load_order(kernel_tree, modules)
         return self._machine(folder, kernel_tree,
-                             initramfs.build(self.guest_tree, self.runnel, drivers, data))
+                             initramfs.build(self.guest_tree, program or self.runnel, drivers, data))
 
     def _machine(self, folder: Path, kernel_tree: Path, content: bytes) -> guest.virtual_machine:
         image = folder / "initramfs"
