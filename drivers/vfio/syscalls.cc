@@ -65,6 +65,9 @@ class real final : public syscalls {
     if (!opened) {
       return std::unexpected{opened.error()};
     }
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      static_cast<void>(*static_cast<const volatile std::byte*>(first + i * page_bytes));
+    }
     const auto into = std::as_writable_bytes(entries);
     const auto read =
         pread(opened->get(), into,

@@ -43,7 +43,8 @@ class syscalls {
   [[nodiscard]] virtual result<std::size_t> pwrite(int fd, std::span<const std::byte> from,
                                                    std::uint64_t offset) noexcept = 0;
 
-  /// Where the kernel has pages of ours: an entry of /proc/self/pagemap for each, from one on.
+  /// Where the kernel has pages of ours: an entry of /proc/self/pagemap for each, from one on. They
+  /// are touched before: the kernel gives a page its place when somebody does.
   [[nodiscard]] virtual result<> read_pagemap(const std::byte* first,
                                               std::span<std::uint64_t> entries) noexcept = 0;
   /// Bytes that this process may lock in memory, and so pin for devices; ~0: any number.
