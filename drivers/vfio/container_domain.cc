@@ -71,6 +71,7 @@ void container_domain::leave(int number) noexcept {
 std::vector<owned_group> container_domain::groups() const {
   const std::scoped_lock lock{mutex()};
   std::vector<owned_group> all;
+  all.reserve(groups_.size());
   for (const group& each : groups_) {
     all.push_back({.number = each.number, .fd = each.fd.get()});
   }

@@ -20,6 +20,8 @@ struct group_device {
 class group_opener final : public device_opener {
  public:
   group_opener(syscalls& system, container_domain& domain, group_device device);
+  group_opener(const group_opener&) = delete;
+  group_opener& operator=(const group_opener&) = delete;
   ~group_opener() override { let_go(); }
 
   [[nodiscard]] const std::string& object() const noexcept override { return object_; }

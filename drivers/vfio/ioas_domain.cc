@@ -64,6 +64,7 @@ outcome<> ioas_domain::refresh() {
   }
   told.resize(std::min<std::size_t>(told.size(), asked.num_iovas));
   std::vector<iova_range> ranges;
+  ranges.reserve(told.size());
   for (const iommu::iova_range& each : told) {
     ranges.push_back({.first = each.start, .last = each.last});
   }

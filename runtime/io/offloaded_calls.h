@@ -18,6 +18,8 @@ class offloaded_calls final : public vfio::blocking_calls {
 
   /// @error os: no descriptor is left
   [[nodiscard]] static result<std::unique_ptr<offloaded_calls>> create(offloader& threads);
+  offloaded_calls(const offloaded_calls&) = delete;
+  offloaded_calls& operator=(const offloaded_calls&) = delete;
   ~offloaded_calls() override;
 
   [[nodiscard]] result<ticket> start(std::unique_ptr<vfio::blocking_job>& job) noexcept override;
