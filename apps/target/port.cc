@@ -55,8 +55,9 @@ outcome<std::unique_ptr<port>> port::create(const std::string& socket_path, cons
   }
   std::unique_ptr<port> made{
       new port{std::move(*socket), system, std::move(paths), std::move(options)}};
-  auto server = vfio_user::server::create(
-      made->endpoint_, {.name = "vfio-user:" + socket_path, .maps_max = made->options_.maps_max});
+  auto server = vfio_user::server::create(made->endpoint_, {.name = "vfio-user:" + socket_path,
+                                                            .maps_max = made->options_.maps_max,
+                                                            .bus = made->options_.bus});
   if (!server) {
     return std::unexpected{std::move(server.error())};
   }

@@ -38,6 +38,7 @@ struct port_options {
   controller_options controller;
   doorbell_mode doorbells = doorbell_mode::mapped;
   std::size_t maps_max = vfio_user::client_memory::maps_max;  // of its client
+  vfio_user::bus_space* bus = nullptr;                        // for its memory; outlives the port
   std::function<void(const port_event&)> on_event;            // rare; called on the port's core
 };
 

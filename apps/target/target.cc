@@ -196,6 +196,7 @@ outcome<> target::open_ports(const target_options& options) {
                              {.controller = {.id = id, .queues = {}},
                               .doorbells = options.doorbells,
                               .maps_max = maps,
+                              .bus = &bus_,
                               .on_event = options.on_event});
     if (!made) {
       return std::unexpected{std::move(made.error())};

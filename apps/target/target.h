@@ -100,6 +100,7 @@ class target {
   std::vector<served_device> devices_;              // outlive the ports' queues
   std::vector<std::unique_ptr<service>> controls_;  // of devices, on the first core
   subsystem system_;
+  vfio_user::bus_space bus_;
   std::vector<std::unique_ptr<port>> ports_;
   bool started_ = false;
 };

@@ -66,12 +66,12 @@ result<client_memory::checked_file> client_memory::checked_file::of(int fd, std:
                                         : normal_page_bytes};
 }
 
-result<client_memory> client_memory::create(std::size_t maps) {
+result<client_memory> client_memory::create(std::size_t maps, bus_space* bus) {
   auto guard = sigbus_guard::create();
   if (!guard) {
     return std::unexpected{guard.error()};
   }
-  return client_memory{std::move(*guard), std::min(maps, maps_max)};
+  return client_memory{std::move(*guard), std::min(maps, maps_max), bus};
 }
 
 result<const region*> client_memory::map(iova first, std::uint64_t bytes, access permissions,
@@ -202,12 +202,18 @@ result<> client_memory::place_at(mapping& map, std::size_t slot_index,
     return std::unexpected{placed.error()};
   }
   map.address = *placed + (map.fd_offset - what.fd_offset);
-  map.iova_offset = 0;  // its bus address is its address
+  put_on_bus(map);
   map.placed = *placed;
   map.placed_bytes = what.length;
   map.slot = slot_index;
   ++home.maps;
   return {};
+}
+
+void client_memory::put_on_bus(mapping& map) noexcept {
+  const auto at = bus_ == nullptr ? std::nullopt : bus_->take(map.bytes());
+  map.on_bus = at.has_value();
+  map.iova_offset = at ? *at - reinterpret_cast<std::uintptr_t>(map.address) : 0;
 }
 
 /// The slot of that number, or one that holds nothing any more.
@@ -226,6 +232,9 @@ result<std::size_t> client_memory::slot_of(std::uint64_t number) noexcept {
 }
 
 void client_memory::give_back(mapping& map) noexcept {
+  if (map.on_bus) {
+    bus_->give_back(raw(map.first_iova()), map.bytes());
+  }
   if (map.placed_bytes != 0) {
     slot& home = slots_[map.slot];
     home.reserve->clear(map.placed, map.placed_bytes);

@@ -6,10 +6,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "drivers/vfio_user/address_reserve.h"
+#include "drivers/vfio_user/bus_space.h"
 #include "drivers/vfio_user/free_extents.h"
 #include "mempool/base/error.h"
 #include "mempool/base/unique_fd.h"
@@ -28,9 +30,9 @@ struct resolved {
 /// that runs which are contiguous for the client are contiguous for us and translating is one
 /// addition. Maps without a descriptor are known but not reachable.
 ///
-/// Regions are ours to hand on: their bus address is our address, whatever iova the client uses,
-/// and they stay where they are until they are released. A region that is not reachable has no
-/// address, and its first iova is the client's.
+/// Regions are ours to hand on: their bus address is from a `bus_space`, or our address, whatever
+/// iova the client uses, and they stay where they are until they are released. A region that is not
+/// reachable has no address, and its first iova is the client's.
 ///
 /// Every translation is checked against the maps that exist now. Pointers die with the next map or
 /// unmap: whoever keeps an iova resolves it again when `generation()` has changed.
@@ -47,8 +49,10 @@ class client_memory {
 
   /// @param maps  what this client may have at a time: the kernel counts a process's mappings, up
   ///              to two for each of these, and its own memory is among them
+  /// @param bus   where devices see it; outlives this; null: at our addresses
   /// @error no_memory (too many clients in this process)
-  [[nodiscard]] static result<client_memory> create(std::size_t maps = maps_max);
+  [[nodiscard]] static result<client_memory> create(std::size_t maps = maps_max,
+                                                    bus_space* bus = nullptr);
   client_memory(client_memory&&) noexcept = default;
   client_memory& operator=(client_memory&&) = delete;
   client_memory(const client_memory&) = delete;
@@ -138,6 +142,9 @@ class client_memory {
     std::byte* placed = nullptr;     // what `clear` takes back, in whole pages of the file
     std::uint64_t placed_bytes = 0;  // 0: not reachable
     std::size_t slot = 0;
+    bool on_bus = false;  // its first iova is from the bus space
+
+    [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return {address, length}; }
   };
   struct table_row {
     std::uint64_t first;
@@ -158,8 +165,8 @@ class client_memory {
   };
   using rows = std::vector<table_row>;
 
-  client_memory(sigbus_guard guard, std::size_t maps) noexcept
-      : limit_{maps}, guard_{std::move(guard)} {}
+  client_memory(sigbus_guard guard, std::size_t maps, bus_space* bus) noexcept
+      : limit_{maps}, bus_{bus}, guard_{std::move(guard)} {}
 
   [[nodiscard]] rows::const_iterator row_at_or_after(std::uint64_t address) const noexcept;
   [[nodiscard]] rows::const_iterator row_of(const region& memory) const noexcept;
@@ -170,11 +177,13 @@ class client_memory {
   [[nodiscard]] result<> place_in_annex(mapping& map, std::uint64_t page_bytes) noexcept;
   [[nodiscard]] result<> place_at(mapping& map, std::size_t slot_index,
                                   const address_reserve::placement& what) noexcept;
+  void put_on_bus(mapping& map) noexcept;
   [[nodiscard]] result<std::size_t> slot_of(std::uint64_t number) noexcept;
   void give_back(mapping& map) noexcept;
 
   mutable hit last_hit_;
   std::size_t limit_;
+  bus_space* bus_;
   rows maps_;  // sorted, disjoint
   std::vector<std::unique_ptr<mapping>> withdrawn_;
   std::vector<std::unique_ptr<shared_file>> files_;  // those with maps

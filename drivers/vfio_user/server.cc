@@ -18,7 +18,7 @@ constexpr nanoseconds retry_close = 50us;
 }  // namespace
 
 outcome<std::unique_ptr<server>> server::create(device_model& model, server_options options) {
-  auto memory = client_memory::create(options.maps_max);
+  auto memory = client_memory::create(options.maps_max, options.bus);
   if (!memory) {
     return fail(memory.error(), "serve", options.name, "this process serves too many devices");
   }

@@ -24,6 +24,7 @@ struct server_options {
   unsigned messages_max = 32;                      // handled in one `advance`
   unsigned unmaps_max = 64;                        // regions taken out in one `advance`
   std::size_t maps_max = client_memory::maps_max;  // of one client, see there
+  bus_space* bus = nullptr;                        // for clients' memory, see there
   /// For a client to introduce itself, to finish a message it began, to make room for a reply.
   nanoseconds client_deadline = std::chrono::seconds{10};
   /// For a client to answer our DMA_READ or DMA_WRITE.
