@@ -38,7 +38,7 @@ outcome<> check_bindable(const file_tree& files, const device& which) {
         errc::unsupported,
         fmt::format("no IOMMU guards memory from it: boot with intel_iommu=on (Intel) or with the "
                     "IOMMU on in the firmware (AMD: amd_iommu=off must go); at your own risk "
-                    "without: `echo Y > {}`",
+                    "without: `echo 1 > {}`",
                     no_iommu_switch));
   }
   return {};

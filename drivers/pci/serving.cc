@@ -126,7 +126,7 @@ serving find_way(const file_tree& files, const device& which) {
   }
   serving other = find_way(files, which, which.no_iommu ? way::noiommu : way::group);
   if (other.how == way::noiommu) {
-    other.why = "no IOMMU guards memory from it: only when asked for by name";
+    other.why = "no IOMMU guards memory from it: only when asked for, by via=noiommu";
   } else if (other.how == way::group) {
     other.why = "not by its node: " + best.why;
   } else if (best.why != other.why) {
