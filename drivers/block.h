@@ -198,6 +198,9 @@ class block_device {
   /// @error queue_full, device_gone
   [[nodiscard]] virtual result<ticket> map(const region& memory) noexcept;
 
+  /// What to do about a map that failed so; empty: nothing is known.
+  [[nodiscard]] virtual std::string map_hint(error, const region&) const { return {}; }
+
   /// Ends that; take() answers once the device cannot reach the region any more. No request may
   /// use it from here on.
   [[nodiscard]] virtual result<ticket> unmap(const region& memory) noexcept;

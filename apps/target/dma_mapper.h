@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "drivers/block.h"
@@ -33,6 +34,9 @@ class dma_mapper {
   /// reaches the region; of `unmap`, that some device still may
   [[nodiscard]] std::optional<result<>> advance() noexcept;
 
+  /// Which device refused the last region of `map`, with what to do about it.
+  [[nodiscard]] const std::string& hint() const noexcept { return hint_; }
+
   /// A region that is still mapped somewhere; null when there is none.
   [[nodiscard]] const region* any_mapped() const noexcept {
     return mapped_.empty() ? nullptr : mapped_.back();
@@ -58,6 +62,7 @@ class dma_mapper {
   const region* memory_ = nullptr;
   order order_ = order::none;
   error first_error_;
+  std::string hint_;
 };
 
 }  // namespace runnel::target

@@ -84,6 +84,10 @@ class dma_disk : public block_device {
     return answers ? std::optional{answer} : std::nullopt;
   }
 
+  [[nodiscard]] std::string map_hint(error, const region&) const override {
+    return "its IOMMU does not reach that far";
+  }
+
   unsigned maps = 0;
   unsigned unmaps = 0;
   bool answers = true;

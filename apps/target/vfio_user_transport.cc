@@ -249,6 +249,7 @@ std::optional<int> vfio_user_endpoint::map() {
       return std::nullopt;
     }
     if (!*ended) {
+      report_unreachable(ended->error());
       return EIO;  // it stays hidden, for the server is about to free it
     }
     waiting_ = waiting::add;
@@ -369,6 +370,15 @@ void vfio_user_endpoint::report_if_fatal() {
                           "memory-backend-memfd,id=m,size=SIZE,share=on -machine memory-backend=m"
                         : "its admin queues are not in its memory, or CC asks for what CAP does "
                           "not offer"});
+}
+
+void vfio_user_endpoint::report_unreachable(error why) {
+  if (options_.on_trouble && !std::exchange(session_->failure_told, true)) {
+    options_.on_trouble({.what = why,
+                         .operation = "map memory of the client of",
+                         .object = options_.name,
+                         .hint = mapper_.hint()});
+  }
 }
 
 answer vfio_user_endpoint::write_config(request_id id, std::uint64_t offset,

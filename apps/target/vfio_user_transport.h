@@ -129,6 +129,7 @@ class vfio_user_endpoint final : public vfio_user::device_model, private interru
   [[nodiscard]] std::optional<int> drain();
   void reset_function();
   void report_if_fatal();
+  void report_unreachable(error why);
   [[nodiscard]] interrupt_lines* lines_of(std::uint32_t index) noexcept;
   void raise(std::uint16_t vector) noexcept override;
   void look_at_pin() noexcept override { update_pin(); }

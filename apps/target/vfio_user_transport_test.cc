@@ -166,6 +166,9 @@ TEST_F(VfioUserTransport, MemoryThatADeviceRefusesIsRefused) {
   map_ram();
   enable();
   EXPECT_EQ(status(), nvme::csts_ready);
+  ASSERT_EQ(troubles.size(), 1U);
+  EXPECT_EQ(troubles[0].what.code, errc::no_memory);
+  EXPECT_NE(troubles[0].hint.find("its IOMMU does not reach"), std::string::npos);
 }
 
 TEST_F(VfioUserTransport, QueuesInMemoryThatADeviceRefusedStayOutOfReach) {

@@ -65,6 +65,9 @@ class controller final : public block_device {
   [[nodiscard]] result<ticket> map(const region& memory) noexcept override;
   [[nodiscard]] result<ticket> unmap(const region& memory) noexcept override;
   [[nodiscard]] std::optional<result<>> take(ticket which) noexcept override;
+  [[nodiscard]] std::string map_hint(error what, const region& memory) const override {
+    return data_.domain.map_hint(what, memory);
+  }
   instant advance(instant now) noexcept override;
   [[nodiscard]] int event_fd() const noexcept override { return transport_->event_fd(); }
 
