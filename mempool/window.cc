@@ -14,8 +14,6 @@
 namespace runnel {
 namespace {
 
-/// Below this an address is also a bus address behind the smallest IOMMUs.
-constexpr std::uint64_t low_addresses_end = std::uint64_t{1} << 39U;
 constexpr std::uint64_t low_address_step = 4 * gib;
 /// The one place below the shadow that AddressSanitizer leaves to us.
 constexpr std::uint64_t lowest_address = gib;
@@ -34,7 +32,7 @@ void* map_at(std::uint64_t address, const page_file& pages) noexcept {
 
 /// At a low address if one is free, else anywhere.
 void* map_pages(const page_file& pages) noexcept {
-  for (std::uint64_t at = low_address_step; range_within(at, pages.bytes, low_addresses_end);
+  for (std::uint64_t at = low_address_step; range_within(at, pages.bytes, window_addresses_end);
        at += low_address_step) {
     void* got = map_at(at, pages);
     if (got != MAP_FAILED) {

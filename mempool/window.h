@@ -13,6 +13,10 @@
 
 namespace runnel {
 
+/// Below this windows are put if there is room: so low that also the smallest IOMMUs (39 bits)
+/// translate it, and with room above it for the memory of others.
+inline constexpr std::uint64_t window_addresses_end = 256 * gib;
+
 struct window_options {
   std::size_t bytes = 64 * mib;    // committed at once
   bool huge = true;                // wish for 1 GiB or 2 MiB pages
@@ -21,7 +25,7 @@ struct window_options {
 
 /// Region 0: the memory of one engine that its devices may touch. One reserved range of addresses
 /// backed by one sealed memfd, mapped MAP_SHARED and MADV_DONTFORK, handed out in pieces at start.
-/// An address below 2^39 is a wish (then IOVA = VA even behind a small IOMMU), not a promise.
+/// A low address is a wish (then IOVA = VA even behind a small IOMMU), not a promise.
 ///
 /// @context control thread; pieces are carved before the reactors run
 class window {

@@ -7,16 +7,17 @@
 
 #include "drivers/vfio_user/free_extents.h"
 #include "mempool/base/units.h"
+#include "mempool/window.h"
 
 namespace runnel::vfio_user {
 
 /// Bus addresses for the memory of clients, low enough for the smallest IOMMUs (39 bits), as our
 /// own addresses of that memory are not. One for all clients whose memory the same devices reach.
-/// Windows lie below it, see mempool/window.h.
+/// Windows lie below it.
 /// @context any thread
 class bus_space {
  public:
-  static constexpr std::uint64_t first = 256 * gib;
+  static constexpr std::uint64_t first = window_addresses_end;
   static constexpr std::uint64_t end = 512 * gib;
 
   /// Where devices are to see this memory, as suits large pages; empty: there is no room.

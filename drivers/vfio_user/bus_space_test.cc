@@ -3,6 +3,12 @@
 #include "drivers/vfio_user/bus_space.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "drivers/vfio_user/client_memory.h"
+#include "drivers/vfio_user/server_testing.h"
 
 namespace runnel::vfio_user {
 namespace {
@@ -36,6 +42,28 @@ TEST(BusSpace, WhatIsGivenBackIsGivenAgainAndTooMuchIsRefused) {
     ASSERT_EQ(place, bus_space::first);
     EXPECT_FALSE(space.take(at(0x7f00'0000'0000, 4 * kib)));
     space.give_back(*place, most);
+  }
+}
+
+TEST(BusSpace, ClientsOfOneAreSeenByDevicesAtPlacesOfTheirOwnThatAreGivenBack) {
+  constexpr std::uint64_t page = 4 * kib;
+  const unique_fd file = testing::make_memory(4 * page);
+  bus_space bus;
+  const auto map = [&](client_memory& memory) {
+    unique_fd same{::dup(file.get())};
+    return *memory.map(iova{0}, 4 * page, access::read_write, std::move(same), 0);
+  };
+  for (int round = 0; round < 2; ++round) {
+    client_memory one{std::move(*client_memory::create(2, &bus))};
+    client_memory other{std::move(*client_memory::create(2, &bus))};
+    const region* const of_one = map(one);
+    const region* const of_other = map(other);
+    EXPECT_EQ(raw(of_one->first_iova()), bus_space::first) << round;
+    EXPECT_EQ(raw(of_other->first_iova()), bus_space::first + 4 * page);
+    EXPECT_EQ(raw(of_one->to_iova(of_one->address + page)), bus_space::first + page);
+    EXPECT_EQ(one.unmap(iova{0}, 4 * page), 1U);
+    EXPECT_FALSE(other.unmap_some(0));
+    EXPECT_TRUE(other.unmap_some(1));
   }
 }
 

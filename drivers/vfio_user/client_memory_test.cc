@@ -87,25 +87,6 @@ TEST_F(ClientMemory, SharesTheClientsPages) {
   EXPECT_EQ(view[2 * page + 5], 78);
 }
 
-TEST_F(ClientMemory, ClientsOfOneBusAreSeenByDevicesAtPlacesOfTheirOwnThatAreGivenBack) {
-  bus_space bus;
-  std::uint64_t first_place = 0;
-  for (int round = 0; round < 2; ++round) {
-    client_memory one{std::move(*client_memory::create(2, &bus))};
-    client_memory other{std::move(*client_memory::create(2, &bus))};
-    const region* const of_one = *one.map(iova{0}, 4 * page, access::read_write, copy_of(file), 0);
-    const region* const of_other =
-        *other.map(iova{0}, 4 * page, access::read_write, copy_of(file), 0);
-    EXPECT_LT(raw(of_other->first_iova()), bus_space::end);
-    EXPECT_GE(raw(of_other->first_iova()), raw(of_one->first_iova()) + 4 * page);
-    EXPECT_EQ(raw(of_one->to_iova(of_one->address + page)), raw(of_one->first_iova()) + page);
-    EXPECT_EQ(round == 0 ? raw(of_one->first_iova()) : first_place, raw(of_one->first_iova()));
-    first_place = raw(of_one->first_iova());
-    EXPECT_EQ(one.unmap(iova{0}, 4 * page), 1U);
-    EXPECT_TRUE(other.unmap_some(1));
-  }
-}
-
 TEST_F(ClientMemory, ResolvesOnlyWhatIsMappedEntirely) {
   ASSERT_EQ(refusal(0x10000, 4 * page, copy_of(file)), errc::ok);
   struct row {
