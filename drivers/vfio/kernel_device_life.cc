@@ -257,6 +257,7 @@ result<ticket> kernel_device::start_reset(bool hot) noexcept {
   if (const result<> admitted = admit(); !admitted) {
     return std::unexpected{admitted.error()};
   }
+  reset_hint_.clear();
   operation* const under = operations_.start(reset_command, 0);
   if (under == nullptr) {
     return fail(errc::queue_full);

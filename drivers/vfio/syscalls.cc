@@ -11,6 +11,7 @@
 #include <array>
 #include <cerrno>
 
+#include "drivers/mmio.h"
 #include "mempool/stand_in.h"
 
 namespace runnel::vfio {
@@ -66,7 +67,7 @@ class real final : public syscalls {
       return std::unexpected{opened.error()};
     }
     for (std::size_t i = 0; i < entries.size(); ++i) {
-      static_cast<void>(*static_cast<const volatile std::byte*>(first + i * page_bytes));
+      static_cast<void>(mmio_read<std::uint8_t>(first + i * page_bytes));
     }
     const auto into = std::as_writable_bytes(entries);
     const auto read =

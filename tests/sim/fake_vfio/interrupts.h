@@ -142,7 +142,7 @@ class interrupts {
       return -EINVAL;  // vectors are allocated once
     }
     if (first && needed > layout_.available) {
-      return static_cast<int>(layout_.available);
+      return layout_.available == 0 ? -ENOSPC : static_cast<int>(layout_.available);
     }
     std::vector<unique_fd> fds(asked.count);
     for (std::uint32_t i = 0; i < asked.count; ++i) {
