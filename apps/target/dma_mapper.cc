@@ -73,8 +73,8 @@ void dma_mapper::end_part(device_part& part, const result<>& ended) noexcept {
   }
   if (order_ == order::map) {
     part.at = stage::untouched;  // nothing to undo here
-    hint_ = part.device->info().address +
-            " refuses it: " + part.device->map_hint(ended.error(), *memory_);
+    const std::string hint = part.device->map_hint(ended.error(), *memory_);
+    hint_ = part.device->info().address + " refuses it" + (hint.empty() ? "" : ": ") + hint;
   } else if (ended.error().code == errc::device_gone) {
     return;  // who is gone reaches nothing
   }
