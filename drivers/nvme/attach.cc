@@ -96,10 +96,13 @@ result<> map_doorbells(controller_data& data) noexcept {
 constexpr std::array attach_table{
     step{"connect", step_limit::transport, start_nothing, until_connected},
     step{"map memory", step_limit::answer, map_window, until_window_mapped},
+    step{"read PCI id", step_limit::answer, read_pci_id, after_access<learn_pci_id>},
+    step{"read PCI command", step_limit::answer, read_pci_command, after_access<learn_pci_command>},
+    step{"enable bus mastering", step_limit::answer, enable_memory_and_master,
+         after_access<learn_nothing>},
     step{"read capabilities", step_limit::answer, start_read<reg::cap, 8>,
          after_access<learn_capabilities>},
     step{"read version", step_limit::answer, start_read<reg::vs>, after_access<learn_version>},
-    step{"read PCI id", step_limit::answer, read_pci_id, after_access<learn_pci_id>},
     step{"map doorbells", step_limit::answer, map_doorbells, done_at_once},
 };
 

@@ -16,55 +16,6 @@
 namespace runnel::nvme {
 namespace {
 
-result<> reset_device(controller_data& data) noexcept {
-  if (data.scope == reset_scope::controller) {
-    return {};
-  }
-  data.set_queues(queue_state::paused);
-  const auto started =
-      data.scope == reset_scope::function ? data.transport.reset() : data.transport.hot_reset();
-  if (started) {
-    data.reset_ticket = *started;
-  }
-  return started || started.error().code == errc::unsupported ? result<>{}
-                                                              : std::unexpected{started.error()};
-}
-
-/// A function that cannot be reset alone may be with all of its bus.
-result<bool> until_device_reset(controller_data& data, instant) noexcept {
-  if (!data.reset_ticket) {
-    return true;
-  }
-  const auto reply = data.transport.take(*data.reset_ticket);
-  if (!reply) {
-    return false;
-  }
-  data.reset_ticket.reset();
-  data.device_quiet = data.device_quiet || reply->status.code == errc::ok;
-  if (reply->status.code == errc::ok || reply->status.code == errc::unsupported) {
-    return true;
-  }
-  data.hint = data.transport.reset_hint();
-  return data.scope == reset_scope::function ? fail(errc::bad_status)
-                                             : std::unexpected{reply->status};
-}
-
-result<> read_pci_command(controller_data& data) noexcept {
-  return data.registers.read(vfio::pci_region::config, pci_command, 2);
-}
-
-result<> learn_pci_command(controller_data& data, std::uint64_t value) noexcept {
-  data.pci_command = static_cast<std::uint16_t>(value);
-  return {};
-}
-
-/// A reset, also by others, may have turned them off. Where the kernel sees that memory was on, it
-/// restores where it is, too.
-result<> enable_memory_and_master(controller_data& data) noexcept {
-  return data.registers.write(vfio::pci_region::config, pci_command,
-                              data.pci_command | pci_command_memory | pci_command_bus_master, 2);
-}
-
 /// Rings and doorbells were laid out by what it said first.
 result<> learn_capabilities_again(controller_data& data, std::uint64_t value) noexcept {
   const capabilities now{.raw = value};
@@ -468,7 +419,7 @@ constexpr std::array rescan_table{
 };
 
 constexpr std::array enable_table{
-    step{"reset", step_limit::transport, reset_device, until_device_reset},
+    step{"reset", step_limit::transport, begin_reset, until_reset},
     step{"read PCI command", step_limit::answer, read_pci_command, after_access<learn_pci_command>},
     step{"enable bus mastering", step_limit::answer, enable_memory_and_master,
          after_access<learn_nothing>},

@@ -88,12 +88,13 @@ TEST(controller, EveryStepThatIsNotAnsweredTimesOutUnderItsOwnName) {
     names.push_back(why.operation);
     ASSERT_LT(answers, 100U);
   }
-  EXPECT_EQ(names, (std::vector<std::string>{
-                       "map memory", "read capabilities", "read version", "read PCI id",
-                       "read PCI command", "enable bus mastering", "read configuration",
-                       "wait for disable", "size admin queues", "place admin submission queue",
-                       "place admin completion queue", "configure", "read capabilities again",
-                       "read ready timeout", "enable", "wait for ready"}));
+  EXPECT_EQ(names,
+            (std::vector<std::string>{
+                "map memory", "read PCI id", "read PCI command", "enable bus mastering",
+                "read capabilities", "read version", "read PCI command", "enable bus mastering",
+                "read configuration", "wait for disable", "size admin queues",
+                "place admin submission queue", "place admin completion queue", "configure",
+                "read capabilities again", "read ready timeout", "enable", "wait for ready"}));
 }
 
 TEST(controller, EveryAdminCommandThatIsNotAnsweredTimesOutUnderItsOwnName) {
@@ -141,7 +142,7 @@ struct fault_case {
 TEST(controller, WhatIsWrongWithADeviceIsSaid) {
   const fault_case cases[] = {
       {"absent", [](controller_rig& on) { on.device.faults.absent = true; }, errc::device_gone,
-       "read capabilities", "no longer there"},
+       "read PCI id", "no longer there"},
       {"fatal error while enabling",
        [](controller_rig& on) { on.device.faults.fatal_on_enable = true; }, errc::bad_status,
        "wait for ready", "CFS"},

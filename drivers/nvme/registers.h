@@ -15,6 +15,7 @@ inline constexpr std::uint64_t pci_id = 0x00;       // vendor, device: 2 bytes e
 inline constexpr std::uint64_t pci_command = 0x04;  // 2 bytes
 inline constexpr std::uint16_t pci_command_memory = 1U << 1U;
 inline constexpr std::uint16_t pci_command_bus_master = 1U << 2U;
+inline constexpr std::uint16_t pci_command_reserved = 0xf800;
 
 /// Registers of one device, one access at a time: start it, then `take` its result.
 /// @context the thread that advances the transport

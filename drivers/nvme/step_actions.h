@@ -155,6 +155,16 @@ result<> request_events(controller_data& data) noexcept;
 result<> assign_interrupts(controller_data& data) noexcept;
 result<bool> until_interrupts_assigned(controller_data& data, instant now) noexcept;
 
+// Resets as much as `scope` says, beside the controller.
+result<> begin_reset(controller_data& data) noexcept;
+result<bool> until_reset(controller_data& data, instant now) noexcept;
+
+// Turns memory and bus mastering on, which a reset, also by others, may have turned off. Where the
+// kernel sees that memory was on before, it restores where it is, too: so before anything is read.
+result<> read_pci_command(controller_data& data) noexcept;
+result<> learn_pci_command(controller_data& data, std::uint64_t value) noexcept;
+result<> enable_memory_and_master(controller_data& data) noexcept;
+
 /// Judges CAP by what was wished for.
 result<> learn_capabilities(controller_data& data, std::uint64_t value) noexcept;
 

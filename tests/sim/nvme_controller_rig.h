@@ -49,7 +49,8 @@ class controller_rig {
 
   /// The same, through resets that begin meanwhile.
   bool reach_after_reset(controller_state wanted) {
-    while (subject->state() == controller_state::ready) {
+    const instant end = clock.now() + std::chrono::seconds{300};
+    while (subject->state() == controller_state::ready && clock.now() < end) {
       turn();
     }
     return subject->state() == wanted || reach(wanted);

@@ -196,13 +196,7 @@ class nvme_device {
   [[nodiscard]] std::size_t queue_count() const { return submission_.size(); }
   void fail() { csts_ |= nvme::csts_fatal; }
   /// All of the function is as after power on.
-  void reset() {
-    submission_.clear();
-    completion_.clear();
-    held.clear();
-    cc_ = 0;
-    csts_ = 0;
-  }
+  void reset() { write_configuration(0); }
 
   /// Carries an I/O command out, without an answer.
   nvme::status_code execute(const nvme::submission_entry& entry) {

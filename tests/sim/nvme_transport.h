@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <optional>
 #include <span>
@@ -50,7 +51,7 @@ class nvme_transport final : public plain_transport {
 
   std::vector<nvme::reset_scope> resets;                 // that were done
   std::optional<nvme::reset_scope> reached_again_after;  // such a reset it reads as ones no more
-  error bus_reset_error;
+  std::deque<error> reset_answers;  // of the next; busy is one at once; later they succeed
 
   void disconnect() {
     state_ = vfio::transport_state::gone;
@@ -88,7 +89,11 @@ class nvme_transport final : public plain_transport {
     if (options.ones_after && operations >= *options.ones_after) {
       return answer(nvme::all_ones >> (64 - 8 * bytes));
     }
-    return answer(index == 0 ? device_->read(offset, bytes) : offset == 0 ? pci_id : pci_command);
+    if (index == 0) {
+      return answer(device_->read(offset, bytes));
+    }
+    const bool absent = device_->faults.absent;  // of the command the kernel makes up a bit
+    return answer(offset == 0 ? (absent ? ~0U : pci_id) : (absent ? 0xfbffU : pci_command));
   }
   [[nodiscard]] result<ticket> set_irqs(std::uint32_t, std::uint32_t start,
                                         std::span<const int> eventfds) noexcept override {
@@ -112,13 +117,13 @@ class nvme_transport final : public plain_transport {
   }
   void abandon(ticket which) noexcept override { replies_.erase(which); }
   [[nodiscard]] result<ticket> reset() noexcept override {
-    return reset_all_of(nvme::reset_scope::function, {});
+    return reset_all_of(nvme::reset_scope::function);
   }
   [[nodiscard]] result<ticket> hot_reset() noexcept override {
-    return reset_all_of(nvme::reset_scope::bus, bus_reset_error);
+    return reset_all_of(nvme::reset_scope::bus);
   }
   [[nodiscard]] std::string_view reset_hint() const noexcept override {
-    return bus_reset_error == error{} ? "" : "another is not ours";
+    return last_reset_failed_ ? "another is not ours" : "";
   }
   bool give_back() noexcept override {
     if (options.is_a_kernel && state_ == vfio::transport_state::ready) {
@@ -145,13 +150,21 @@ class nvme_transport final : public plain_transport {
     error status{};
   };
 
-  result<ticket> reset_all_of(nvme::reset_scope what, error refused) {
+  result<ticket> reset_all_of(nvme::reset_scope what) {
     if (!options.resets) {
       return fail(errc::unsupported);
     }
+    const error how = reset_answers.empty() ? error{} : reset_answers.front();
+    if (!reset_answers.empty()) {
+      reset_answers.pop_front();
+    }
+    if (how.code == errc::busy) {
+      return std::unexpected{how};
+    }
+    last_reset_failed_ = how != error{};
     const result<ticket> started = answer(0);
-    if (started && refused != error{}) {
-      replies_[*started].status = refused;
+    if (started && last_reset_failed_) {
+      replies_[*started].status = how;
     } else if (started) {
       resets.push_back(what);
       device_->reset();
@@ -189,6 +202,7 @@ class nvme_transport final : public plain_transport {
   }
 
   nvme_device* device_;
+  bool last_reset_failed_ = false;
   std::map<ticket, operation> replies_;
   std::size_t posts_left_ = ~std::size_t{0};
 };
