@@ -212,6 +212,10 @@ class block_device {
   /// readable and at the time it returned. @return the next deadline, `never` if none
   virtual instant advance(instant now) noexcept;
 
+  /// What befell it that its users should know, in one clause: why it is gone, or that it was reset
+  /// and why; empty: nothing did.
+  [[nodiscard]] virtual std::string mishap() const { return {}; }
+
   /// Readable when `advance` has work; -1 when it never has.
   [[nodiscard]] virtual int event_fd() const noexcept;
 };

@@ -170,6 +170,15 @@ outcome<io::shared_device*> engine::adopt(io::device_pointer device, const open_
   return devices_.back().get();
 }
 
+std::string engine::mishap_of(io::shared_device& device) {
+  std::string told;
+  call(0, [&] {
+    device.device().advance(cores_[0]->loop.now());  // what has just happened is known
+    told = device.device().mishap();
+  });
+  return told;
+}
+
 std::vector<std::string> engine::sleepless_cores() {
   std::vector<std::string> said;
   for (std::size_t index = 0; index < cores_.size(); ++index) {

@@ -132,6 +132,9 @@ class engine {
   /// One sentence for each core that was idle and could not sleep: what kept it awake.
   [[nodiscard]] std::vector<std::string> sleepless_cores();
 
+  /// See block_device::mishap. @context control thread; waits for the first core
+  [[nodiscard]] std::string mishap_of(io::shared_device& device);
+
   /// Makes a pool in the engine's memory. The engine owns it and drops it after its devices: a
   /// request that timed out leaves its buffer with the device, and it comes home when that is
   /// closed.

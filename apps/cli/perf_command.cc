@@ -123,7 +123,7 @@ class perf_command final : public command {
         return report_failure({.what = core.first_error,
                                .operation = "measure",
                                .object = measured.device,
-                               .hint = "its process ended or closed the connection"});
+                               .hint = measured.mishap});
       }
     }
     for (const perf::core_result& core : measured.cores) {
@@ -132,7 +132,8 @@ class perf_command final : public command {
             {.what = core.first_error,
              .operation = fmt::format("do {} of", perf::name_of(measured.asked.rw)),
              .object = measured.device,
-             .hint = fmt::format("{} I/Os failed", measured.errors())});
+             .hint = fmt::format("{} I/Os failed{}{}", measured.errors(),
+                                 measured.mishap.empty() ? "" : "; ", measured.mishap)});
       }
     }
     return report_failure(

@@ -56,7 +56,7 @@ task<result<>> flush_disk(io::disk& disk) {
 class disk_side final : public side {
  public:
   disk_side(engine& host, io::shared_device& device, const region& buffers)
-      : host_{host}, disk_{device.on(0)}, buffers_{buffers} {}
+      : host_{host}, device_{device}, disk_{device.on(0)}, buffers_{buffers} {}
 
   ~disk_side() override { static_cast<void>(end_write()); }  // an earlier error is being reported
 
@@ -147,11 +147,11 @@ class disk_side final : public side {
   }
 
   [[nodiscard]] std::unexpected<failure> refuse(const char* operation, error what) const {
-    return fail(what, operation, disk_.info().address,
-                what.code == errc::device_gone ? "its process ended or closed the connection" : "");
+    return fail(what, operation, disk_.info().address, host_.mishap_of(device_));
   }
 
   engine& host_;
+  io::shared_device& device_;
   io::disk& disk_;
   const region& buffers_;
   std::uint64_t position_ = 0;

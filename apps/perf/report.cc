@@ -131,6 +131,8 @@ std::string to_json(const report& run) {
   }
   out["errors"] = run.errors();
   out["verify_mismatches"] = total(run, &core_result::mismatches);
+  out["mishap"] =
+      run.mishap.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(run.mishap);
   auto& ns = out["latency_ns"];
   ns["min"] = latency.min();
   ns["mean"] = latency.mean();

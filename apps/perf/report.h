@@ -37,6 +37,7 @@ struct report {
   std::vector<core_result> cores;
   std::optional<std::uint64_t> distinct_slots;  // places the measured I/Os went to, if counted
   std::vector<std::string> notes;               // see engine::notes
+  std::string mishap;                           // see block_device::mishap
 
   [[nodiscard]] std::uint64_t ios() const noexcept;
   [[nodiscard]] std::uint64_t errors() const noexcept;  // mismatches included

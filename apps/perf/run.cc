@@ -231,7 +231,8 @@ outcome<report> run(const options& asked) {
              .page_bytes = (*host)->memory().page_bytes(),
              .cores = {},
              .distinct_slots = {},
-             .notes = (*host)->notes()};
+             .notes = (*host)->notes(),
+             .mishap = {}};
   std::vector<running<core_result>> cores;
   cores.reserve(runs->size());
   for (std::size_t i = 0; i < runs->size(); ++i) {
@@ -247,6 +248,10 @@ outcome<report> run(const options& asked) {
     ended.memory_node = node_of((*runs)[i].buffers.data());
   }
   all.distinct_slots = count_touched(*runs);
+  all.mishap = (*host)->mishap_of(**device);
+  if (!all.mishap.empty()) {
+    all.notes.push_back(all.device + ": " + all.mishap);
+  }
   std::ranges::move((*host)->sleepless_cores(), std::back_inserter(all.notes));
   return all;
 }

@@ -108,6 +108,10 @@ void session::finish_other(const planned_io& io, instant started, const result<>
   }
   if (!ended) {
     count_error(ended.error());
+    if (ended.error().code == errc::device_gone) {
+      stop(when);
+      return;
+    }
   }
   if (phase_ == phase::fill) {
     if (filled_ == slots_.count && in_flight_ == 0) {
@@ -143,16 +147,20 @@ void session::check(const planned_io& io, result<> ended,
   verifier_->release(io.slot);
 }
 
-/// Errors of the warm-up count too: a run with errors is no good run. A device that is gone ends
-/// it.
+/// Errors of the warm-up count too: a run with errors is no good run.
 void session::count_error(error what) noexcept {
   ++result_->errors;
   if (result_->first_error.code == errc::ok) {
     result_->first_error = what;
   }
-  if (what.code == errc::device_gone) {
-    phase_ = phase::over;
+}
+
+/// Nothing will be done any more. What was measured until then counts.
+void session::stop(instant when) noexcept {
+  if (phase_ == phase::measure) {
+    enter(phase::over, when);
   }
+  phase_ = phase::over;
 }
 
 core_result session::take_result() noexcept {

@@ -92,6 +92,7 @@ class session {
   [[nodiscard]] std::optional<io_choice> choose() noexcept;
   void check(const planned_io& io, result<> ended, std::span<const std::byte> data) noexcept;
   void count_error(error what) noexcept;
+  void stop(instant when) noexcept;
 
   const options& asked_;
   reactor& core_;

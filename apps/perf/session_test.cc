@@ -97,6 +97,22 @@ TEST(Session, ARawIoEndedWhenThePollFoundItHoweverOldTheTurnsStampIs) {
   EXPECT_EQ(run.only_latency(), 1010us);
 }
 
+TEST(Session, ADeviceThatGoesEndsTheRunAndWhatWasMeasuredUntilThenCounts) {
+  measuring run{open_loop_of(0)};
+  const planned_io done = run.plan();
+  const planned_io lost = run.plan();
+  const instant start = run.core.clock.now();
+  run.pass(100ms);
+  run.core.loop.turn();
+  run.work.finish(done, start, {}, {});
+  run.work.finish(lost, start, fail(errc::device_gone), {});
+  EXPECT_TRUE(run.work.finished());
+  const core_result measured = run.work.take_result();
+  EXPECT_EQ(measured.ios, 1U);
+  EXPECT_EQ(measured.errors, 1U);
+  EXPECT_EQ(measured.elapsed, 100ms);
+}
+
 TEST(Session, ThePlacesOfTheMeasuredIosAreThoseThatWereDrawn) {
   options asked = open_loop_of(0);
   asked.warmup = 1s;

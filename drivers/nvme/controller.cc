@@ -100,6 +100,20 @@ const failure& controller::reason() const noexcept {
   return *reason_;
 }
 
+std::string controller::mishap() const {
+  const auto told = [](const failure& why) {
+    return why.hint.empty() ? why.operation + ": " + to_string(why.what) : why.hint;
+  };
+  if (state_ == controller_state::failed) {
+    return told(*reason_);
+  }
+  const controller_events& past = data_.events;
+  return past.resets == 0
+             ? std::string{}
+             : fmt::format("it was reset {} {}, last because {}", past.resets,
+                           past.resets == 1 ? "time" : "times", told(*past.reset_reason));
+}
+
 result<> controller::reset() noexcept {
   if (state_ != controller_state::ready) {
     return fail(errc::busy);

@@ -69,6 +69,7 @@ class controller final : public block_device {
     return data_.domain.map_hint(what, memory);
   }
   instant advance(instant now) noexcept override;
+  [[nodiscard]] std::string mishap() const override;
   [[nodiscard]] int event_fd() const noexcept override { return transport_->event_fd(); }
 
   [[nodiscard]] controller_state state() const noexcept { return state_; }

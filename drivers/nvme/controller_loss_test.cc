@@ -2,6 +2,7 @@
 // and not before the device can no longer reach its memory. Method: as in controller_test.cc.
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -52,7 +53,9 @@ TEST(controller_loss, ADeviceOutOfReachIsResetWithMoreAndMoreUntilItAnswers) {
     on.transport->reached_again_after = given.enough;
     ASSERT_TRUE(on.reach_after_reset(controller_state::ready));
     EXPECT_EQ(on.transport->resets, given.done);
-    EXPECT_NE(on.subject->events().reset_reason->hint.find("read as ones"), std::string::npos);
+    EXPECT_NE(on.subject->mishap().find(", last because its registers read as ones"),
+              std::string::npos)
+        << on.subject->mishap();
     expect_all_ended(on, 10, block_status::aborted);
     on.write_and_wait();
   }
@@ -80,9 +83,8 @@ TEST(controller_loss, WhatNoResetReachesIsGivenBackAndGoneWhenItsOwnerHasIt) {
   on.device.faults.absent = true;
   ASSERT_TRUE(on.reach_after_reset(controller_state::failed));
   EXPECT_EQ(on.subject->events().resets, 3U);
-  while (on.transport->state() == vfio::transport_state::ready) {
-    on.turn();
-  }
+  on.pass(seconds{300});
+  ASSERT_EQ(on.transport->state(), vfio::transport_state::leaving);
   EXPECT_TRUE(on.completions.empty()) << "it may come to itself, and write";
   on.transport->disconnect();
   expect_all_ended(on, 10, block_status::device_gone);
@@ -97,11 +99,38 @@ TEST(controller_loss, WhatHasNoOwnerWhoTakesItBackIsGoneWhenNoResetReachesIt) {
   expect_all_ended(on, 10, block_status::device_gone);
 }
 
+TEST(controller_loss, AResetThatCannotBeDoneNowIsDoneAMomentLater) {
+  controller_rig on{{}, {}, {.resets = true}};
+  on.begin_load(10);
+  on.transport->reset_answers = {{errc::busy}, {errc::os, EAGAIN}, {errc::os, EAGAIN}};
+  on.transport->error_reported = true;
+  ASSERT_TRUE(on.reach_after_reset(controller_state::ready));
+  EXPECT_EQ(on.subject->events().resets, 1U);
+  EXPECT_EQ(on.transport->resets, std::vector{reset_scope::function});
+  expect_all_ended(on, 10, block_status::aborted);
+}
+
+TEST(controller_loss, AFunctionThatCannotBeResetIsMendedWithoutOrWithItsBus) {
+  struct {
+    error answer;
+    std::vector<reset_scope> done;
+  } const cases[] = {{{errc::unsupported}, {}}, {{errc::os, EIO}, {reset_scope::function}}};
+  for (const auto& given : cases) {
+    controller_rig on{{}, {}, {.resets = true}};
+    on.begin_load(10);
+    on.transport->reset_answers = {given.answer};
+    on.transport->error_reported = true;
+    ASSERT_TRUE(on.reach_after_reset(controller_state::ready));
+    EXPECT_EQ(on.transport->resets, given.done);
+    expect_all_ended(on, 10, block_status::aborted);
+  }
+}
+
 TEST(controller_loss, ABusThatMayNotBeResetSaysWhoIsInTheWay) {
   controller_rig on{{}, {}, {.resets = true}};
   on.begin_load(1);
   on.device.faults.absent = true;
-  on.transport->bus_reset_error = {errc::busy};
+  on.transport->reset_answers = {{}, {errc::no_memory}};
   ASSERT_TRUE(on.reach_after_reset(controller_state::failed));
   EXPECT_EQ(on.subject->reason().operation, "reset");
   EXPECT_EQ(on.subject->reason().hint, "another is not ours");
@@ -175,7 +204,7 @@ TEST(controller_loss, WhatIsInFlightAtADeviceThatLeavesEndsWhenItIsGone) {
   on.transport->leave();
   on.turn();
   ASSERT_EQ(on.subject->state(), controller_state::failed) << "at once";
-  EXPECT_EQ(on.subject->reason().hint, "leaves");
+  EXPECT_EQ(on.subject->mishap(), "leaves");
   const block_request late = on.submit(block_op::write, 0, data, 99);
   EXPECT_EQ(late.state, block_state::done);
   EXPECT_EQ(late.status, block_status::device_gone);

@@ -115,7 +115,8 @@ TEST_F(VfioHost, WithoutAnIommuItMustBeAskedForAndMemoryMustStay) {
   machine.add("0000:03:00.0", {.driver = "vfio-pci", .group = 14});
   machine.file("/sys/kernel/iommu_groups/14/name", "vfio-noiommu\n");
   machine.file("/dev/vfio/noiommu-14", "");
-  EXPECT_NE(refusal("pci:0000:03:00.0").find("only when asked for, by via=noiommu"), std::string::npos);
+  EXPECT_NE(refusal("pci:0000:03:00.0").find("only when asked for, by via=noiommu"),
+            std::string::npos);
   kernel.under.functions[1]->options.no_iommu = true;
   memory = std::move(*window::create({.bytes = mib, .huge = false}));
   const std::string why = refusal("pci:0000:03:00.0?via=noiommu");
