@@ -70,8 +70,8 @@ class laboratory:
         """
         kernel_tree = kernel.unpack(self._cache)
         drivers = initramfs.load_order(kernel_tree, modules)
-        return self._machine(folder, kernel_tree,
-                             initramfs.build(self.guest_tree, program or self.runnel, drivers, data))
+        content = initramfs.build(self.guest_tree, program or self.runnel, drivers, data)
+        return self._machine(folder, kernel_tree, content)
 
     def _machine(self, folder: Path, kernel_tree: Path, content: bytes) -> guest.virtual_machine:
         image = folder / "initramfs"

@@ -75,6 +75,7 @@ struct subject_kind {
   way how = way::group;
   std::function<std::unique_ptr<subject>()> make;
 
+  // NOLINTNEXTLINE(readability-identifier-naming): googletest's word
   friend void PrintTo(const subject_kind& kind, std::ostream* to) { *to << kind.name; }
 };
 /// The fake kernel by each way, vfio-user, and the devices that RUNNEL_CONFORMANCE names, as
