@@ -87,6 +87,7 @@ class guest_setup:
     virtual_cpus: int = 2
     memory: list[str] = field(default_factory=lambda: SHARED)  # QEMU's words, too
     may_reboot: bool = False
+    traced: tuple[str, ...] = ()  # events of QEMU's beyond TRACED
 
 
 @dataclass
@@ -160,7 +161,7 @@ class virtual_machine:
 
     def _command(self, setup: guest_setup) -> list[str]:
         share = self.emulator / "usr/share"
-        traces = [word for event in TRACED for word in ("-trace", event)]
+        traces = [word for event in TRACED + setup.traced for word in ("-trace", event)]
         return [
             *debian.loader(self.emulator), str(self.emulator / "usr/bin/qemu-system-x86_64"),
             "-L", str(share / "qemu"), "-L", str(share / "seabios"),

@@ -1,14 +1,16 @@
 """Cases in which our program, in the guest, drives a controller of QEMU's through VFIO."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import filesystem
 import judge
 import judge_io
 import judge_vfio
+import judge_way
 from laboratory import lab_case, laboratory, place
-from vfio_cases import (BEST, CONTROLLER, MODULES, ON_ROOT_BUS, PLACES, at, drive, setup,
+from vfio_cases import (BEST, CONTROLLER, EXTREMES, MODULES, ON_ROOT_BUS, PLACES, at, drive, setup,
                         vfio_case, write_image)
 
 MIB = 8  # `perf --verify` first writes a whole disk, also by 512 bytes
@@ -42,10 +44,11 @@ def case_serve(lab: laboratory, folder: Path, where: place) -> list[judge.verdic
     image = folder / "disk"
     write_image(image, b"", MIB)
     machine = lab.machine_of(folder, where.kernel, MODULES)
-    report = machine.boot(setup("serve", [*drive("image", image), *ON_ROOT_BUS], where,
-                                f"mib={MIB}"))
+    asked = setup("serve", [*drive("image", image), *ON_ROOT_BUS], where, f"mib={MIB}")
+    report = machine.boot(replace(asked, traced=judge_way.DATA_EVENTS))
     return [judge_vfio.platform_is(report, where), judge_vfio.driver_returns(report, where),
             judge_io.runs_are_right(report, where, ((1, 4096),)),
+            judge_way.nothing_is_copied(report, where),
             judge_io.nothing_is_pinned(report, where)]
 
 
@@ -57,8 +60,8 @@ IO_PLACES = tuple(where for where in PLACES if where.kernel.name == "own" or whe
 CASES = (
     *at(IO_PLACES, lab_case("io", "vfio", "our program on the disk: perf, and a file system",
                             case_io), CORNERS),
-    *at(BEST, lab_case("serve", "vfio", "our target on the disk, and perf on the target",
-                       case_serve), BEST),
+    *at(EXTREMES, lab_case("serve", "vfio", "our target on the disk, and perf on the target",
+                           case_serve), BEST),
     *at(BEST, lab_case("kill", "vfio", "our program is killed while it uses the disk",
                        vfio_case("kill", (judge_io.ends_soon, judge_io.nothing_is_pinned),
                                  ON_ROOT_BUS)), BEST),

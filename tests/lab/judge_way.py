@@ -1,0 +1,34 @@
+"""What is checked of the ways to a device: refusals, what idleness costs, and where data goes."""
+
+import re
+from dataclasses import dataclass
+
+from guest import boot_report
+from judge import verdict
+from laboratory import place
+
+DATA_EVENTS = ("pci_nvme_mmio_asqaddr*", "pci_nvme_map_prp")  # of QEMU, for nothing_is_copied
+WINDOW_BYTES = 64 << 20  # of a target's own memory; its admin queue is in it
+ADMIN_COMMANDS_MAX = 64  # with data, while a controller is brought up
+
+
+def nothing_is_copied(report: boot_report, _: place) -> verdict:
+    """The device reads and writes the client's memory, and none of the target's.
+
+    By QEMU's word: data of the target's I/Os is nowhere near its admin queue. By the target's, too.
+    """
+    own = _sessions(report.trace)[-2]  # the last is the kernel's, which has the disk back
+    queue = int(re.findall(r"address=(\w+)", own)[-1], 16)  # written by halves, or at once
+    data = [int(address, 16) for address in re.findall(r"map_prp .*prp1 (\w+)", own)]
+    near = sum(abs(address - queue) < WINDOW_BYTES for address in data)
+    served = re.search(r"served reads=(\d+) writes=(\d+) .*payload_bytes_copied=(\d+)",
+                       report.texts["target"])
+    reads, writes, copied = [int(word) for word in served.groups()] if served else (0, 0, -1)
+    passed = (len(data) - near >= reads + writes > 0 and near <= ADMIN_COMMANDS_MAX and copied == 0)
+    return verdict("zero-copy", passed, f"{len(data) - near} of {len(data)} transfers beyond the "
+                   f"target's memory, for {reads + writes} I/Os; it says {copied} bytes copied")
+
+
+def _sessions(trace: str) -> list[str]:
+    """The trace of each driver of the controller, from where it gives it an admin queue."""
+    return re.split(r"(?=^pci_nvme_mmio_asqaddr wrote)", trace, flags=re.MULTILINE)[1:]
