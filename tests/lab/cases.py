@@ -11,6 +11,7 @@ import io_cases
 import judge
 import target
 import vfio_cases
+import way_cases
 from laboratory import DATA_MIB, DISK_MIB, lab_case, laboratory
 
 FEW_MIB = 16  # where the way of the bytes is as in another case
@@ -127,5 +128,5 @@ CASES = (
              refused_case(guest.ANONYMOUS)),
     *vfio_cases.CASES,
     *io_cases.CASES,
-    *conformance_cases.CASES,
+    *way_cases.CASES,
 )

@@ -12,6 +12,44 @@ WINDOW_BYTES = 64 << 20  # of a target's own memory; its admin queue is in it
 ADMIN_COMMANDS_MAX = 64  # with data, while a controller is brought up
 
 
+@dataclass(frozen=True)
+class refusal:
+    """What our program is to say when it is asked for what cannot be: object and remedy."""
+
+    name: str
+    words: tuple[str, ...]
+
+
+def is_refused(report: boot_report, _: place, wanted: refusal) -> verdict:
+    """It failed with one line that has these words, and the device is as it was."""
+    status, before, after, *said = report.texts[f"refusal {wanted.name}"].splitlines()
+    passed = (status == "1" and before == after and len(said) == 1
+              and all(word in said[0] for word in wanted.words))
+    changed = "" if before == after else f"; CHANGED from {before} to {after}"
+    return verdict(wanted.name, passed, f"{status}: {' / '.join(said) or 'NOTHING'}{changed}")
+
+
+def binding_is_true(report: boot_report, _: place, ids: str, driver: str) -> verdict:
+    """`--dry-run` changes nothing and shows what is done; `unbind` brings the old driver back.
+
+    The states are: before and after each show, after what was shown was done by a shell; then
+    after `bind`, and after `unbind`.
+    """
+    free, bound = f"{driver} (null) unknown", f"vfio-pci vfio-pci {ids} {driver}"
+    states = report.facts.get("state", [])
+    shown = [len(report.texts[f"shown {command}"].splitlines()) for command in ("bind", "unbind")]
+    passed = (states == [free, free, bound, bound, bound, free, bound, free] and all(shown))
+    return verdict("dry-run", passed, f"{shown[0]} and {shown[1]} lines shown, then done; "
+                   f"{' -> '.join(state.split()[0] for state in states)}")
+
+
+def remedy_is_noted(report: boot_report, _: place, words: tuple[str, ...]) -> verdict:
+    """Whoever binds a part of a group is told at once what else there is to bind."""
+    lines = report.texts["note"].splitlines()
+    return verdict("note", len(lines) == 1 and all(word in lines[0] for word in words),
+                   " / ".join(lines) or "said NOTHING")
+
+
 def nothing_is_copied(report: boot_report, _: place) -> verdict:
     """The device reads and writes the client's memory, and none of the target's.
 

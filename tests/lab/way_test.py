@@ -17,6 +17,56 @@ def text(name: str, *lines: str) -> str:
     return "".join(f"{line}\n" for line in (f"begin {name}", *lines, f"end {name}"))
 
 
+class refusals(unittest.TestCase):
+    STATE = "nvme (null) unknown"
+    LINE = "runnel: bind pci:0000:00:04.0: in use; nvme0n1 is swapped to; `swapoff` first"
+
+    def passes(self, *lines: str) -> bool:
+        wanted = judge_way.refusal("swap", ("0000:00:04.0", "nvme0n1", "`swapoff`"))
+        report = guest.parse_report(text("refusal swap", *lines))
+        return judge_way.is_refused(report, WHERE, wanted).passed
+
+    def test_a_refusal_is_one_line_with_object_and_remedy(self) -> None:
+        self.assertTrue(self.passes("1", self.STATE, self.STATE, self.LINE))
+        wrong: tuple[tuple[str, ...], ...] = (
+            (), (self.LINE, self.LINE), ("runnel: note: hm", self.LINE),
+            (self.LINE.replace("nvme0n1", "it"),), (self.LINE.replace("`swapoff` first", "no"),))
+        for lines in wrong:
+            self.assertFalse(self.passes("1", self.STATE, self.STATE, *lines), lines)
+
+    def test_a_refusal_fails_and_changes_nothing(self) -> None:
+        for status in ("0", "2", "139"):
+            self.assertFalse(self.passes(status, self.STATE, self.STATE, self.LINE))
+        for after in ("vfio-pci (null) unknown", "nvme vfio-pci unknown", "nvme (null) 1b36:0010"):
+            self.assertFalse(self.passes("1", self.STATE, after, self.LINE))
+
+    def test_a_note_is_one_line_with_the_remedy(self) -> None:
+        for lines, passed in ((["`runnel bind X`"], True), (["bind"], False), ([], False),
+                              (["`runnel bind X`", "more"], False)):
+            report = guest.parse_report(text("note", *lines))
+            told = judge_way.remedy_is_noted(report, WHERE, ("`runnel bind X`",))
+            self.assertEqual(told.passed, passed, lines)
+
+
+class bindings(unittest.TestCase):
+    FREE, BOUND = "e1000e (null) unknown", "vfio-pci vfio-pci 1:2 e1000e"
+    TRUE = (FREE, FREE, BOUND, BOUND, BOUND, FREE, BOUND, FREE)
+
+    def passes(self, states: tuple[str, ...], *shown: str) -> bool:
+        report = guest.parse_report("".join(f"state {state}\n" for state in states)
+                                    + text("shown bind", *shown) + text("shown unbind", "echo"))
+        return judge_way.binding_is_true(report, WHERE, "1:2", "e1000e").passed
+
+    def test_each_step_leaves_the_state_that_it_should(self) -> None:
+        self.assertTrue(self.passes(self.TRUE, "echo"))
+        self.assertFalse(self.passes(self.TRUE))
+        self.assertFalse(self.passes(self.TRUE[:-1], "echo"))
+        for step, state in enumerate(self.TRUE):
+            other = self.BOUND if state == self.FREE else self.FREE
+            wrong = (*self.TRUE[:step], other, *self.TRUE[step + 1:])
+            self.assertFalse(self.passes(wrong, "echo"), step)
+
+
 class copies(unittest.TestCase):
     QUEUE, DATA = 4 << 30, 0x7e01 << 32
 

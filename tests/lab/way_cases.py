@@ -1,0 +1,96 @@
+"""Cases about the ways to devices of the machine: those that are refused, and what others cost."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import guest
+import judge
+import judge_vfio
+import judge_way
+import kernels
+from laboratory import lab_case, laboratory, place
+from vfio_cases import BEST, MODULES, ON_ROOT_BUS, at, check, drive, setup, write_image
+
+MIB = 16
+DISK = "0000:00:04.0"
+ALONE = "0000:00:05.0"
+NIC = ("-netdev", "hubport,id=net,hubid=0", "-device", "e1000e,netdev=net,addr=5")
+NIC_IDS = "8086:10d3"
+# Two functions of a slot cannot be told apart by an IOMMU.
+TOGETHER_AND_ALONE = ("addr=4.0,multifunction=on", "addr=4.1", "addr=5")
+
+
+@dataclass(frozen=True)
+class way_case:
+    """A guest that does a task with disks, behind Intel's IOMMU."""
+
+    task: str
+    checks: tuple[check, ...]
+    disks: tuple[str, ...] = ("addr=4",)  # QEMU's words for where each is
+    others: tuple[str, ...] = ()  # QEMU's words for other devices
+    modules: tuple[str, ...] = ()  # for those
+    virtual_cpus: int = 2
+
+    def __call__(self, lab: laboratory, folder: Path, where: place) -> list[judge.verdict]:
+        words = [*self.others]
+        for number, address in enumerate(self.disks):
+            image = folder / f"disk{number}"
+            write_image(image, b"", MIB)
+            words += [*drive(f"image{number}", image),
+                      "-device", f"nvme,serial=lab{number},drive=image{number},{address}"]
+        machine = lab.machine_of(folder, where.kernel, [*MODULES, *self.modules])
+        asked = setup(self.task, words, where, f"mib={MIB}")
+        report = machine.boot(replace(asked, virtual_cpus=self.virtual_cpus))
+        return [judge_vfio.platform_is(report, where),
+                *[check(report, where) for check in self.checks]]
+
+
+def case_range(lab: laboratory, folder: Path, where: place) -> list[judge.verdict]:
+    """Only virtio's IOMMU can be made too narrow for us: others translate 39 bits or more."""
+    image = folder / "disk"
+    write_image(image, b"", MIB)
+    machine = lab.machine_of(folder, where.kernel, ["virtio-iommu", *MODULES])
+    report = machine.boot(guest.guest_setup(
+        ["-device", f"virtio-iommu-pci,aw-bits={where.address_bits}", *drive("image", image),
+         *ON_ROOT_BUS], f"task=refuse-range transport={where.transport} remapping=off"))
+    return [refused(report, where) for refused in refuses(
+        ("range", DISK, "0x0-0xfedfffff", "a machine with a wider IOMMU"))]
+
+
+def refuses(*refusals: tuple[str, ...]) -> tuple[check, ...]:
+    """A check for each refusal: its name, and the words for its object and its remedy."""
+    return tuple(partial(judge_way.is_refused, wanted=judge_way.refusal(words[0], words[1:]))
+                 for words in refusals)
+
+
+IN_USE: tuple[check, ...] = (
+    *refuses(("mounted", DISK, "nvme0n1 is mounted at /tmp/mounted; `umount /tmp/mounted`"),
+             ("swap", DISK, "nvme0n1 is swapped to; `swapoff /dev/nvme0n1`"),
+             ("routed", ALONE, "eth0 has an address or a route; `ip address flush dev eth0`")),
+    partial(judge_way.binding_is_true, ids=NIC_IDS, driver="e1000e"))
+CLOSED: tuple[check, ...] = (
+    *refuses(("unbound", ALONE, "it is bound to nvme; `runnel bind 0000:00:05.0`"),
+             ("group", DISK, "0000:00:04.1 is bound to nvme; `runnel bind 0000:00:04.1`"),
+             ("closed", ALONE, "`sudo chown $USER /dev/"),
+             ("memlock", ALONE, "raise the limit to 65536 KiB", "`ulimit -l`")),
+    partial(judge_way.remedy_is_noted, words=(DISK, "`runnel bind 0000:00:04.1`")))
+
+KERNELS = {kernel.name: kernel for kernel in kernels.KERNELS}
+USUAL = KERNELS["6.12"]
+NARROW = (place(USUAL, "group", 32, remapping=False),)
+
+
+def of(kernel: kernels.kernel, places: tuple[place, ...]) -> tuple[place, ...]:
+    return tuple(where for where in places if where.kernel is kernel)
+
+
+CASES = (
+    *at(of(USUAL, BEST), lab_case("refuse-bind", "vfio", "bind takes nothing that is in use",
+        way_case("refuse-bind", IN_USE, others=NIC,
+                 modules=("crc32c_generic", "ext4", "e1000e"))), BEST),
+    *at(BEST, lab_case("refuse-open", "vfio", "each reason not to open a device, and its remedy",
+                       way_case("refuse-open", CLOSED, TOGETHER_AND_ALONE)), BEST),
+    *at(NARROW, lab_case("refuse-range", "vfio", "an IOMMU that reaches less than our memory",
+                         case_range), NARROW),
+)
