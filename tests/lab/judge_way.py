@@ -1,5 +1,6 @@
 """What is checked of the ways to a device: refusals, what idleness costs, and where data goes."""
 
+import json
 import re
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from laboratory import place
 DATA_EVENTS = ("pci_nvme_mmio_asqaddr*", "pci_nvme_map_prp")  # of QEMU, for nothing_is_copied
 WINDOW_BYTES = 64 << 20  # of a target's own memory; its admin queue is in it
 ADMIN_COMMANDS_MAX = 64  # with data, while a controller is brought up
+BUSY_SHARE_MIN = 50  # percent of a CPU
+IDLE_SHARE_MAX = 20  # with two I/Os a second, or none
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,45 @@ def remedy_is_noted(report: boot_report, _: place, words: tuple[str, ...]) -> ve
     lines = report.texts["note"].splitlines()
     return verdict("note", len(lines) == 1 and all(word in lines[0] for word in words),
                    " / ".join(lines) or "said NOTHING")
+
+
+def sleeps(report: boot_report, _: place) -> verdict:
+    """With little to do it takes little of a CPU, and interrupts wake it; one that polls does not.
+
+    The calmest of several spans counts: what the host takes from the guest looks like its CPU time.
+    @error LookupError: a span was not measured
+    """
+    busy, adaptive, target = [
+        min((_span.parse(fact) for fact in report.facts[run]), key=lambda span: span.share)
+        for run in ("busy", "adaptive", "target")]
+    measured = json.loads(report.texts["perf adaptive"])
+    ios = round(measured["iops"] * adaptive.elapsed_ms / 1000)
+    passed = (busy.share >= BUSY_SHARE_MIN and busy.interrupts == 0
+              and max(adaptive.share, target.share) <= IDLE_SHARE_MAX
+              and adaptive.interrupts >= ios // 2 > 0 and not measured["errors"])
+    return verdict("idle", passed, f"busy {busy}, adaptive {adaptive} for {ios} I/Os, "
+                   f"target {target}", {"%": round(adaptive.share)})
+
+
+@dataclass(frozen=True)
+class _span:
+    """What a process had while it was watched: CPU time, and interrupts of its device."""
+
+    elapsed_ms: int
+    cpu_ms: int
+    interrupts: int
+
+    @classmethod
+    def parse(cls, fact: str) -> "_span":
+        elapsed_ms, cpu_ms, interrupts = [int(word) for word in fact.split()]
+        return cls(elapsed_ms, cpu_ms, interrupts)
+
+    @property
+    def share(self) -> float:
+        return 100 * self.cpu_ms / self.elapsed_ms
+
+    def __str__(self) -> str:
+        return f"{self.share:.1f} % of a CPU and {self.interrupts} interrupts"
 
 
 def nothing_is_copied(report: boot_report, _: place) -> verdict:

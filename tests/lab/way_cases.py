@@ -93,4 +93,6 @@ CASES = (
                        way_case("refuse-open", CLOSED, TOGETHER_AND_ALONE)), BEST),
     *at(NARROW, lab_case("refuse-range", "vfio", "an IOMMU that reaches less than our memory",
                          case_range), NARROW),
+    *at(BEST, lab_case("idle", "vfio", "our program sleeps until an interrupt wakes it",
+                       way_case("idle", (judge_vfio.driver_returns, judge_way.sleeps))), BEST),
 )

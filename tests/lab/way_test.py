@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Verdicts over the ways to a device: each is shown both ways."""
 
+import json
 import sys
 import unittest
 
@@ -65,6 +66,33 @@ class bindings(unittest.TestCase):
             other = self.BOUND if state == self.FREE else self.FREE
             wrong = (*self.TRUE[:step], other, *self.TRUE[step + 1:])
             self.assertFalse(self.passes(wrong, "echo"), step)
+
+
+class idleness(unittest.TestCase):
+    def passes(self, busy: str = "8000 7900 0", adaptive: str = "8000 120 16",
+               target: str = "8000 90 0", **changed: int) -> bool:
+        measured = json.dumps({"iops": 2, "errors": 0} | changed)
+        report = guest.parse_report(f"busy {busy}\nadaptive {adaptive}\ntarget {target}\n"
+                                    + text("perf adaptive", measured))
+        return judge_way.sleeps(report, WHERE).passed
+
+    def test_who_has_little_to_do_takes_little_and_is_woken(self) -> None:
+        self.assertTrue(self.passes())
+        self.assertFalse(self.passes(adaptive="8000 1700 16"))
+        self.assertFalse(self.passes(target="8000 1700 0"))
+        self.assertFalse(self.passes(adaptive="8000 120 7"))
+        self.assertFalse(self.passes(errors=1))
+        self.assertFalse(self.passes(iops=0))
+
+    def test_the_calmest_span_counts(self) -> None:
+        self.assertTrue(self.passes(adaptive="8000 7000 3\nadaptive 8000 120 16"))
+        self.assertFalse(self.passes(busy="8000 7900 0\nbusy 8000 120 0"))
+
+    def test_a_measure_that_cannot_tell_who_polls_is_worth_nothing(self) -> None:
+        self.assertFalse(self.passes(busy="8000 120 0"))
+        self.assertFalse(self.passes(busy="8000 7900 16"))
+        with self.assertRaises(ValueError):
+            self.passes(busy="")
 
 
 class copies(unittest.TestCase):
