@@ -13,6 +13,8 @@ WINDOW_BYTES = 64 << 20  # of a target's own memory; its admin queue is in it
 ADMIN_COMMANDS_MAX = 64  # with data, while a controller is brought up
 BUSY_SHARE_MIN = 50  # percent of a CPU
 IDLE_SHARE_MAX = 20  # with two I/Os a second, or none
+UP_RATIO_MAX = 2  # for four devices
+CORES = ("0", "0-1", "0-2")  # of runs with one more queue each
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,31 @@ class _span:
 
     def __str__(self) -> str:
         return f"{self.share:.1f} % of a CPU and {self.interrupts} interrupts"
+
+
+def vectors_grow(report: boot_report, _: place) -> verdict:
+    """One queue more is one vector more: each is asked for once, and no other is taken."""
+    held = dict(fact.split() for fact in report.facts.get("vectors", []))
+    told, passed = [], True
+    for queues, cores in enumerate(CORES, 1):
+        calls = re.findall(r"start=(\d+) count=([1-9]\d*)", report.texts[f"calls {cores}"])
+        asked = [vector for first, count in calls
+                 for vector in range(int(first), int(first) + int(count))]
+        passed &= asked == [*range(1, queues + 1)] and held.get(cores) == str(queues)
+        told.append(f"{held.get(cores)} by {len(calls)} calls")
+    return verdict("vectors", passed, ", ".join(told))
+
+
+def four_come_up_together(report: boot_report, _: place) -> verdict:
+    """The best of several starts: what four devices add is less than twice what one adds."""
+    took: dict[int, list[int]] = {0: [], 1: [], 4: []}
+    for fact in report.facts["up"]:
+        count, took_ms = fact.split()
+        took[int(count)].append(int(took_ms))
+    none, one, four = (min(took[count]) for count in (0, 1, 4))
+    return verdict("up", 0 < four - none < UP_RATIO_MAX * (one - none),
+                   f"ms until ready: {none} without a device, {one} with one, {four} with four",
+                   {"ms for four": four - none})
 
 
 def nothing_is_copied(report: boot_report, _: place) -> verdict:

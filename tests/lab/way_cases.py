@@ -10,7 +10,7 @@ import judge_vfio
 import judge_way
 import kernels
 from laboratory import lab_case, laboratory, place
-from vfio_cases import BEST, MODULES, ON_ROOT_BUS, at, check, drive, setup, write_image
+from vfio_cases import BEST, EXTREMES, MODULES, ON_ROOT_BUS, at, check, drive, setup, write_image
 
 MIB = 16
 DISK = "0000:00:04.0"
@@ -95,4 +95,10 @@ CASES = (
                          case_range), NARROW),
     *at(BEST, lab_case("idle", "vfio", "our program sleeps until an interrupt wakes it",
                        way_case("idle", (judge_vfio.driver_returns, judge_way.sleeps))), BEST),
+    *at(of(USUAL, EXTREMES), lab_case("vectors", "vfio", "a vector for each queue, and no other",
+        way_case("vectors", (judge_vfio.driver_returns, judge_way.vectors_grow),
+                 virtual_cpus=len(judge_way.CORES))), ()),
+    *at(BEST, lab_case("four", "vfio", "four devices come up in the time of one",
+        way_case("four", (judge_way.four_come_up_together,),
+                 ("addr=4", "addr=5", "addr=6", "addr=7"))), ()),
 )

@@ -95,6 +95,33 @@ class idleness(unittest.TestCase):
             self.passes(busy="")
 
 
+class vectors(unittest.TestCase):
+    CALLS = (("start=1 count=1",), ("start=1 count=1", "start=2 count=1"), ("start=1 count=3",))
+
+    def passes(self, held: tuple[int, ...], calls: tuple[tuple[str, ...], ...]) -> bool:
+        report = guest.parse_report("".join(
+            f"vectors {cores} {count}\n" + text(f"calls {cores}", *asked, "start=0 count=0")
+            for cores, count, asked in zip(judge_way.CORES, held, calls, strict=True)))
+        return judge_way.vectors_grow(report, WHERE).passed
+
+    def test_each_queue_has_one_vector_and_there_is_no_other(self) -> None:
+        self.assertTrue(self.passes((1, 2, 3), self.CALLS))
+        for held in ((0, 2, 3), (1, 2, 65), (3, 3, 3)):
+            self.assertFalse(self.passes(held, self.CALLS), held)
+        for last in (("start=0 count=65",), ("start=1 count=2",), ("start=1 count=3",) * 2, ()):
+            self.assertFalse(self.passes((1, 2, 3), (*self.CALLS[:2], last)), last)
+
+
+class bring_up(unittest.TestCase):
+    def test_four_may_add_less_than_twice_what_one_adds(self) -> None:
+        for four, passed in ((1099, True), (1100, False), (500, False)):
+            facts = f"up 0 500\nup 1 800\nup 0 900\nup 4 {four}\nup 1 900\nup 4 1300\n"
+            told = judge_way.four_come_up_together(guest.parse_report(facts), WHERE)
+            self.assertEqual(told.passed, passed, four)
+        with self.assertRaises(ValueError):
+            judge_way.four_come_up_together(guest.parse_report("up 0 500\nup 1 800\n"), WHERE)
+
+
 class copies(unittest.TestCase):
     QUEUE, DATA = 4 << 30, 0x7e01 << 32
 
