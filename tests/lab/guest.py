@@ -16,9 +16,10 @@ DEADLINE_S = 300
 QEMU_END_S = 20  # from its last word to its end
 
 
-def one_memory(kind: str) -> list[str]:
+def one_memory(kind: str, size: str = "1G") -> list[str]:
     """QEMU's words for memory of one kind."""
-    return ["-m", "1G", "-machine", "memory-backend=memory", "-object", f"{kind},id=memory,size=1G"]
+    return ["-m", size, "-machine", "memory-backend=memory",
+            "-object", f"{kind},id=memory,size={size}"]
 
 
 def node_memory(*sizes: str) -> list[str]:

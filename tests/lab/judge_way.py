@@ -11,6 +11,7 @@ from laboratory import place
 DATA_EVENTS = ("pci_nvme_mmio_asqaddr*", "pci_nvme_map_prp")  # of QEMU, for nothing_is_copied
 WINDOW_BYTES = 64 << 20  # of a target's own memory; its admin queue is in it
 ADMIN_COMMANDS_MAX = 64  # with data, while a controller is brought up
+GIANT_BYTES = 1 << 30
 BUSY_SHARE_MIN = 50  # percent of a CPU
 IDLE_SHARE_MAX = 20  # with two I/Os a second, or none
 UP_RATIO_MAX = 2  # for four devices
@@ -117,6 +118,17 @@ def four_come_up_together(report: boot_report, _: place) -> verdict:
     return verdict("up", 0 < four - none < UP_RATIO_MAX * (one - none),
                    f"ms until ready: {none} without a device, {one} with one, {four} with four",
                    {"ms for four": four - none})
+
+
+def nothing_guards(report: boot_report, _: place) -> verdict:
+    """There is no IOMMU, I/O was right in a page of 1 GiB, and its user was warned."""
+    measured = json.loads(report.texts["perf 1:4096"])
+    warned = "no IOMMU" in report.texts["warning"]
+    passed = (report.fact("groups") == "0" and warned and measured["ios"] > 0
+              and not measured["errors"] and not measured["verify_mismatches"]
+              and measured["page_bytes"] == GIANT_BYTES)
+    return verdict("unguarded", passed, f"{report.fact('groups')} groups, {measured['ios']} "
+                   f"verified I/Os, {'' if warned else 'NOT '}warned")
 
 
 def nothing_is_copied(report: boot_report, _: place) -> verdict:

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import guest
+import io_cases
 import judge
 import judge_vfio
 import judge_way
@@ -58,6 +59,23 @@ def case_range(lab: laboratory, folder: Path, where: place) -> list[judge.verdic
         ("range", DISK, "0x0-0xfedfffff", "a machine with a wider IOMMU"))]
 
 
+def case_unguarded(lab: laboratory, folder: Path, where: place) -> list[judge.verdict]:
+    """The page of 1 GiB lies above 4 GiB: below, the initramfs is in the way."""
+    image = folder / "disk"
+    write_image(image, b"", MIB)
+    machine = lab.machine_of(folder, where.kernel, MODULES, lab.data[: MIB << 20])
+    report = machine.boot(guest.guest_setup(
+        [*drive("image", image), *ON_ROOT_BUS],
+        f"task=unguarded transport={where.transport} mib={MIB} hugepagesz=1G hugepages=1",
+        memory=guest.one_memory("memory-backend-ram", "4G")))
+    refusals = refuses(("switch", DISK, "intel_iommu=on", "enable_unsafe_noiommu_mode"),
+                       ("unasked", DISK, "only when asked for, by via=noiommu"),
+                       ("pages", DISK, "`sysctl vm.nr_hugepages`"))
+    return [judge_way.nothing_guards(report, where), judge_vfio.driver_returns(report, where),
+            judge.data_is_equal(report, lab.digest(MIB), MIB),
+            *[refused(report, where) for refused in refusals]]
+
+
 def refuses(*refusals: tuple[str, ...]) -> tuple[check, ...]:
     """A check for each refusal: its name, and the words for its object and its remedy."""
     return tuple(partial(judge_way.is_refused, wanted=judge_way.refusal(words[0], words[1:]))
@@ -77,8 +95,11 @@ CLOSED: tuple[check, ...] = (
     partial(judge_way.remedy_is_noted, words=(DISK, "`runnel bind 0000:00:04.1`")))
 
 KERNELS = {kernel.name: kernel for kernel in kernels.KERNELS}
-USUAL = KERNELS["6.12"]
+OWN, USUAL = KERNELS["own"], KERNELS["6.12"]
 NARROW = (place(USUAL, "group", 32, remapping=False),)
+UNGUARDED = (place(OWN, "noiommu", 0, remapping=False, huge_pages=True),)
+COMPAT = tuple(place(OWN, "compat", bits, remapping, huge)
+               for bits, remapping, huge in ((39, False, False), (48, True, True)))
 
 
 def of(kernel: kernels.kernel, places: tuple[place, ...]) -> tuple[place, ...]:
@@ -101,4 +122,8 @@ CASES = (
     *at(BEST, lab_case("four", "vfio", "four devices come up in the time of one",
         way_case("four", (judge_way.four_come_up_together,),
                  ("addr=4", "addr=5", "addr=6", "addr=7"))), ()),
+    *at(UNGUARDED, lab_case("unguarded", "vfio", "our program on a disk without an IOMMU",
+                            case_unguarded), ()),
+    *at(COMPAT, lab_case("io", "vfio", "our program on the disk, a group in an iommufd",
+                         io_cases.case_io), ()),
 )

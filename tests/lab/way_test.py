@@ -10,12 +10,23 @@ sys.dont_write_bytecode = True
 import guest  # noqa: E402
 import judge_way  # noqa: E402
 import vfio_cases  # noqa: E402
+import way_cases  # noqa: E402
 
 WHERE = next(where for where in vfio_cases.BEST if where.kernel.name == "6.12")
 
 
 def text(name: str, *lines: str) -> str:
     return "".join(f"{line}\n" for line in (f"begin {name}", *lines, f"end {name}"))
+
+
+class rows(unittest.TestCase):
+    def test_what_needs_our_own_kernel_is_left_to_hands(self) -> None:
+        rows = {case.title: case for case in way_cases.CASES}
+        for title in ("unguarded/own/noiommu/0/plain/huge", "io/own/compat/39/plain",
+                      "io/own/compat/48/remapping/huge"):
+            self.assertFalse(rows[title].always)
+        for name in ("refuse-bind", "refuse-open", "idle"):
+            self.assertTrue(rows[f"{name}/6.12/group/48/remapping"].always)
 
 
 class refusals(unittest.TestCase):
@@ -120,6 +131,22 @@ class bring_up(unittest.TestCase):
             self.assertEqual(told.passed, passed, four)
         with self.assertRaises(ValueError):
             judge_way.four_come_up_together(guest.parse_report("up 0 500\nup 1 800\n"), WHERE)
+
+
+class unguarded(unittest.TestCase):
+    GOOD = {"ios": 9, "errors": 0, "verify_mismatches": 0, "page_bytes": 1 << 30}
+
+    def passes(self, changed: dict[str, int], groups: int = 0, warning: str = "no IOMMU") -> bool:
+        report = guest.parse_report(f"groups {groups}\n" + text("warning", warning)
+                                    + text("perf 1:4096", json.dumps(self.GOOD | changed)))
+        return judge_way.nothing_guards(report, WHERE).passed
+
+    def test_io_is_right_where_there_is_no_iommu_and_its_user_knows(self) -> None:
+        self.assertTrue(self.passes({}))
+        self.assertFalse(self.passes({}, groups=4))
+        self.assertFalse(self.passes({}, warning="all is well"))
+        for changed in ({"ios": 0}, {"errors": 1}, {"verify_mismatches": 1}, {"page_bytes": 4096}):
+            self.assertFalse(self.passes(changed), changed)
 
 
 class copies(unittest.TestCase):

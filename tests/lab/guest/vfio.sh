@@ -3,7 +3,7 @@
 # What tasks do with functions that go to vfio-pci and back. The host has put the data onto the
 # disk. The kernel's parameters say more:
 #     mib=N                  how much of the data to look at
-#     transport=group|cdev   through which of the kernel's interfaces
+#     transport=group|cdev|compat|noiommu  through which of the kernel's interfaces
 #     remapping=on|off       whether the IOMMU remaps interrupts
 
 user_memlock_kib=$((256 * 1024))
@@ -75,6 +75,7 @@ nodes_of() { # FUNCTION
     case ${transport:-group} in
         group) echo "/dev/vfio/vfio $(group_node "$1")" ;;
         cdev) echo "/dev/iommu $(cdev_node "$1")" ;;
+        compat) echo "/dev/iommu $(group_node "$1")" ;;
     esac
 }
 
