@@ -19,8 +19,10 @@ MODULES = ["nvme", "vfio-pci", "vfio_iommu_type1"]
 FEW_MIB = 16
 CONTROLLER = "nvme,id=disk,serial=lab"
 ON_ROOT_BUS = ["-device", f"{CONTROLLER},drive=image,addr=4"]
-IN_SLOT = ["-device", "pcie-root-port,id=root_port,slot=1",
-           "-device", f"{CONTROLLER},drive=image,bus=root_port"]
+# Its namespaces belong to a subsystem of it, where they stay when the controller is pulled out.
+IN_SLOT = ["-device", "pcie-root-port,id=root_port,slot=1", "-device", "nvme-subsys,id=subsystem",
+           "-device", f"{CONTROLLER},subsys=subsystem,bus=root_port",
+           "-device", "nvme-ns,bus=disk,nsid=1,drive=image"]
 HUGE_PAGES = 64
 
 PLACES = tuple(place(kernel, transport, bits, remapping, huge)

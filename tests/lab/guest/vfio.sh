@@ -101,3 +101,22 @@ exec_as_user() { # COMMAND...
 }
 
 as_user() { (exec_as_user "$@"); } # COMMAND...
+
+is_gone() { # FUNCTION
+    [ ! -e "$(device "$1")" ]
+}
+
+# A slot takes a device again once QEMU has let go of the last one, which may be a moment later.
+is_back() { # FUNCTION
+    [ "$(monitor device_add '"driver": "nvme", "id": "disk", "bus": "root_port",' \
+        '"serial": "lab", "subsys": "subsystem"')" = ok ]
+}
+
+unplug() { # FUNCTION: in the slot
+    answer=$(monitor device_del '"id": "disk"')
+    [ "$answer" = ok ] || finish "failed device_del: $answer"
+    wait_for is_gone "$1"
+    say "gone $1"
+}
+
+plug_in() { wait_for is_back; }
