@@ -9,6 +9,7 @@ import conformance_cases
 import guest
 import io_cases
 import judge
+import lose_cases
 import target
 import vfio_cases
 import way_cases
@@ -129,4 +130,5 @@ CASES = (
     *vfio_cases.CASES,
     *io_cases.CASES,
     *way_cases.CASES,
+    *lose_cases.CASES,
 )

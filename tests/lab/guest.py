@@ -38,7 +38,8 @@ ANONYMOUS = one_memory("memory-backend-ram")
 # On a busy host the kernel's one look at the timer comes too early, and it would panic.
 KERNEL_PARAMETERS = "console=ttyS0 quiet panic=-1 no_timer_check"
 # QEMU's own account of what it does with the device, kept beside the console.
-TRACED = ("vfio_user*", "vfio_region_write", "vfio_region_mmap", "vfio_msix_enable")
+TRACED = ("vfio_user*", "vfio_region_write", "vfio_region_mmap", "vfio_msix_enable",
+          "pci_nvme_mmio_start_success", "pci_nvme_mmio_stopped", "pci_nvme_pci_reset")
 
 
 @dataclass

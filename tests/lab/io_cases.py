@@ -11,7 +11,7 @@ import judge_vfio
 import judge_way
 from laboratory import lab_case, laboratory, place
 from vfio_cases import (BEST, CONTROLLER, EXTREMES, MODULES, ON_ROOT_BUS, PLACES, at, drive, setup,
-                        vfio_case, write_image)
+                        write_image)
 
 MIB = 8  # `perf --verify` first writes a whole disk, also by 512 bytes
 BOTH_BLOCKS = ["-device", f"{CONTROLLER},addr=4",
@@ -62,7 +62,4 @@ CASES = (
                             case_io), CORNERS),
     *at(EXTREMES, lab_case("serve", "vfio", "our target on the disk, and perf on the target",
                            case_serve), BEST),
-    *at(BEST, lab_case("kill", "vfio", "our program is killed while it uses the disk",
-                       vfio_case("kill", (judge_io.ends_soon, judge_io.nothing_is_pinned),
-                                 ON_ROOT_BUS)), BEST),
 )

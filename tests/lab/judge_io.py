@@ -10,7 +10,6 @@ from laboratory import place
 # Namespace and bytes of each I/O: its first namespace has blocks of 512 bytes, its second of 4096.
 RUNS = ((1, 512), (1, 1 << 10), (1, 16 << 10), (1, 512 << 10),
         (2, 4 << 10), (2, 64 << 10), (2, 512 << 10))
-END_LIMIT_MS = 2000
 
 
 def runs_are_right(report: boot_report, where: place,
@@ -55,9 +54,3 @@ def nothing_is_pinned(report: boot_report, _: place) -> verdict:
     processes = report.facts["pinning"][-1]
     return verdict("pins", acquired == released > 0 and not processes,
                    f"{released} pages of {acquired} let go{processes and ', not by ' + processes}")
-
-
-def ends_soon(report: boot_report, _: place) -> verdict:
-    """The kernel's driver had the disk back in time after our program had lost it."""
-    took_ms = int(report.fact("ended"))
-    return verdict("end", took_ms <= END_LIMIT_MS, f"the disk was given back after {took_ms} ms")

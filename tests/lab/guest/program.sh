@@ -33,17 +33,30 @@ report_pins() {
     say "pinning $(grep -lE 'Vm(Lck|Pin):\s*[1-9]' /proc/[0-9]*/status 2>/tmp/none | xargs)"
 }
 
+mark() { say "at $1 $(now_ms)"; } # EVENT
+
 now_ms() { echo "$(($(cut -d ' ' -f 1 /proc/uptime | tr -d .) * 10))"; }
 
-# Reads by our program through several queues, under way when it returns; its process is $load.
-start_load() { # FUNCTION
-    exec_as_user runnel perf "$(address "$1" 1)" --block-size 4k --depth 8 --cores 0,1 \
-        --poll adaptive --time 60 --warmup 0 >/tmp/load 2>/tmp/errors &
-    load=$!
-    wait_for is_under_load "$1"
+# What QEMU has read and written on all disks, in requests.
+requests() {
+    monitor query-blockstats | tr , '\n' | sed -n "s/.*'\(rd\|wr\)_operations': //p" |
+        awk '{ sum += $1 } END { print sum }'
 }
 
-is_under_load() { # FUNCTION
-    kill -0 "$load" || finish "failed load: $(cat /tmp/errors)"
-    vfio_interrupts "$1" | awk '{ sum += $2 + $3 } END { exit sum < 1000 }'
+# Reads and writes by our program, through a queue for each core; it compares what it reads with
+# what it wrote. With & behind it, $! is our program.
+exec_load() { # ADDRESS SECONDS CORES NAME
+    exec_as_user runnel perf "$1" --rw randrw --verify --block-size 4k --depth 8 --cores "$3" \
+        --poll adaptive --time "$2" --warmup 0 --json >"/tmp/load.$4" 2>"/tmp/errors.$4"
+}
+
+# It has filled its namespace, which is of 1 MiB, before that.
+is_under_load() { # PROCESS BEFORE: what `requests` said before
+    kill -0 "$1" || finish "failed load: $(cat /tmp/errors.*)"
+    [ $(($(requests) - $2)) -ge 2000 ]
+}
+
+report_load() { # NAME
+    block_report "load $1" cat "/tmp/load.$1"
+    block_report "errors $1" cat "/tmp/errors.$1"
 }

@@ -1,0 +1,64 @@
+"""Cases in which our program's device is taken from it, or disturbed, in the midst of I/O."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import judge
+import judge_io
+import judge_lose
+import judge_vfio
+from laboratory import DISK_MIB, lab_case, laboratory, place
+from vfio_cases import (BEST, FEW_MIB, IN_SLOT, MODULES, at, check, drive, setup, write_image)
+
+SCRATCH_MIB = 1  # so that our program has soon filled it
+# A port whose link can be reset: of QEMU's others the kernel waits in vain for a link.
+RESETTABLE = [word.replace("slot=1", "slot=1,x-speed=2_5,hotplug=off") for word in IN_SLOT]
+SCRATCH = ["-device", "nvme-ns,bus=disk,nsid=2,drive=scratch"]
+
+
+@dataclass(frozen=True)
+class lose_case:
+    """Something happens to a controller whose second namespace our program uses."""
+
+    event: str
+    checks: tuple[check, ...]
+    seconds: int = 60  # that our program would go on by itself
+    devices: tuple[str, ...] = (*IN_SLOT, *SCRATCH)
+
+    def __call__(self, lab: laboratory, folder: Path, where: place) -> list[judge.verdict]:
+        image = folder / "disk"
+        write_image(image, lab.data[: FEW_MIB << 20], DISK_MIB)
+        write_image(folder / "scratch", b"", SCRATCH_MIB)
+        disks = [*drive("image", image), *drive("scratch", folder / "scratch")]
+        machine = lab.machine_of(folder, where.kernel, MODULES)
+        report = machine.boot(setup(
+            "lose", [*disks, *self.devices], where,
+            f"mib={FEW_MIB} event={self.event} seconds={self.seconds}"))
+        checks = (judge_vfio.platform_is, judge_vfio.driver_returns, judge_lose.was_under_load,
+                  *self.checks, judge_io.nothing_is_pinned)
+        return [judge.data_is_equal(report, lab.digest(FEW_MIB), FEW_MIB, reads=2),
+                *[check(report, where) for check in checks]]
+
+
+ENDS = (judge_lose.ends_in_time, judge_lose.says_gone, judge_lose.read_right,
+        judge_lose.was_started)
+GOES_ON = (judge_lose.goes_on, judge_lose.says_what_failed, judge_lose.read_right,
+           partial(judge_lose.was_started, times=5))
+GOES_ON_S = 20
+
+CASES = (
+    *at(BEST, lab_case("kill", "vfio", "our program is killed while it uses the disk",
+                       lose_case("kill", (judge_lose.ends_in_time, judge_lose.was_killed,
+                                          judge_lose.was_started))), BEST),
+    *at(BEST, lab_case("unbind", "vfio", "the kernel wants the disk back from our program",
+                       lose_case("unbind", ENDS)), BEST),
+    *at(BEST, lab_case("unplug", "vfio", "the disk is pulled out while our program uses it",
+                       lose_case("unplug", (*ENDS, judge_vfio.was_gone))), BEST),
+    *at(BEST, lab_case("aer", "vfio", "an error of the PCI link while our program uses the disk",
+                       lose_case("aer", GOES_ON, GOES_ON_S)), ()),
+    *at(BEST, lab_case("aer-fatal", "vfio", "one for which the kernel resets what is behind it",
+                       lose_case("aer-fatal", ENDS, devices=(*RESETTABLE, *SCRATCH))), BEST),
+    *at(BEST, lab_case("flr", "vfio", "somebody resets the disk while our program uses it",
+                       lose_case("flr", GOES_ON, GOES_ON_S)), BEST),
+)
