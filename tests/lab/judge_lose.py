@@ -1,6 +1,8 @@
 """What is checked of guests in which our program loses its device, or nearly, under load."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from guest import boot_report
@@ -14,6 +16,9 @@ LIMIT_MS = 10 * PROMISED_MS  # on a machine that others use, too
 KILLED = 128 + 9
 IT = "it"  # the load, where there is but one
 NOTE = "runnel: note: "
+GONE = "device gone"
+
+check = Callable[[boot_report, place], verdict]
 
 
 def was_under_load(report: boot_report, _: place) -> verdict:
@@ -50,7 +55,7 @@ def goes_on(report: boot_report, _: place, name: str = IT) -> verdict:
 def says_gone(report: boot_report, _: place, name: str = IT) -> verdict:
     """It failed by itself, and told of the device in one line."""
     told = _told(report, name)
-    passed = (report.fact(f"status_{name}") == "1" and len(told) == 1 and "device gone" in told[0]
+    passed = (report.fact(f"status_{name}") == "1" and len(told) == 1 and GONE in told[0]
               and report.fact(f"name_{name}") in told[0])
     return verdict("told", passed, " / ".join(told) or "our program said nothing")
 
@@ -81,6 +86,20 @@ def was_started(report: boot_report, _: place, times: int = 4) -> verdict:
     starts = report.trace.count("pci_nvme_mmio_start_success ")
     return verdict("starts", starts == times, f"the controller was enabled {starts} times "
                    f"of {times}")
+
+
+ENDS: tuple[check, ...] = (ends_in_time, says_gone, read_right, was_started)
+GOES_ON: tuple[check, ...] = (goes_on, says_what_failed, read_right,
+                              partial(was_started, times=5))
+
+
+def mends_or_ends(report: boot_report, where: place) -> verdict:
+    """It goes on, or it ends, by itself and with one line; either as it must where it has to."""
+    ended = any(GONE in line for line in _told(report, IT))
+    parts = [each(report, where) for each in (ENDS if ended else GOES_ON)]
+    return verdict("either", all(part.passed for part in parts),
+                   f"it {'ended' if ended else 'went on'}: "
+                   + "; ".join(f"{part.check} {part.detail}" for part in parts), parts[0].figures)
 
 
 def _load(report: boot_report, name: str) -> dict[str, Any]:

@@ -51,10 +51,6 @@ class lose_case:
                 *[check(report, where) for check in checks]]
 
 
-ENDS = (judge_lose.ends_in_time, judge_lose.says_gone, judge_lose.read_right,
-        judge_lose.was_started)
-GOES_ON = (judge_lose.goes_on, judge_lose.says_what_failed, judge_lose.read_right,
-           partial(judge_lose.was_started, times=5))
 GOES_ON_S = 20
 EACH_GOES_ON = tuple(partial(check, name=name) for name in ("one", "two") for check in (
     judge_lose.goes_on, judge_lose.says_what_failed, judge_lose.read_right))
@@ -66,15 +62,16 @@ CASES = (
                        lose_case("kill", (judge_lose.ends_in_time, judge_lose.was_killed,
                                           judge_lose.was_started))), BEST),
     *at(BEST, lab_case("unbind", "vfio", "the kernel wants the disk back from our program",
-                       lose_case("unbind", ENDS)), BEST),
+                       lose_case("unbind", judge_lose.ENDS)), BEST),
     *at(BEST, lab_case("unplug", "vfio", "the disk is pulled out while our program uses it",
-                       lose_case("unplug", (*ENDS, judge_vfio.was_gone))), BEST),
+                       lose_case("unplug", (*judge_lose.ENDS, judge_vfio.was_gone))), BEST),
     *at(BEST, lab_case("aer", "vfio", "an error of the PCI link while our program uses the disk",
-                       lose_case("aer", GOES_ON, GOES_ON_S)), ()),
+                       lose_case("aer", judge_lose.GOES_ON, GOES_ON_S)), ()),
     *at(BEST, lab_case("aer-fatal", "vfio", "one for which the kernel resets what is behind it",
-                       lose_case("aer-fatal", ENDS, devices=(*RESETTABLE, *SCRATCH))), BEST),
+                       lose_case("aer-fatal", (judge_lose.mends_or_ends,), GOES_ON_S,
+                                 (*RESETTABLE, *SCRATCH))), ()),
     *at(BEST, lab_case("flr", "vfio", "somebody resets the disk while our program uses it",
-                       lose_case("flr", GOES_ON, GOES_ON_S)), BEST),
+                       lose_case("flr", judge_lose.GOES_ON, GOES_ON_S)), BEST),
     *at(RESETTING, lab_case(
         "hot-reset", "vfio", "two functions are reset while our target has them",
         lose_case("hot-reset", (*EACH_GOES_ON, partial(judge_lose.was_started, times=10)),

@@ -106,6 +106,15 @@ class lose_verdicts(unittest.TestCase):
         self.expect(judge_lose.read_right, (True, report_of()), (False, report_of(ios=999)),
                     (False, report_of(verify_mismatches=1)))
 
+    def test_it_may_go_on_or_end_but_must_do_it_well(self) -> None:
+        line = "pci_nvme_mmio_start_success setting controller enable bit succeeded\n"
+        for told, starts, passed in ((GONE, 4, True), (FAILED, 5, True), (GONE, 5, False),
+                                     (FAILED, 4, False), (f"{GONE}\n{GONE}", 4, False)):
+            report = report_of(told=told)
+            report.trace = line * starts
+            self.expect(judge_lose.mends_or_ends, (passed, report))
+        self.assertEqual(judge_lose.mends_or_ends(report_of(), self.GROUP).figures, {"ms": 1000})
+
     def test_the_controller_must_be_enabled_as_often_as_it_changed_hands(self) -> None:
         line = "pci_nvme_mmio_start_success setting controller enable bit succeeded\n"
         for times, passed in ((3, False), (4, True), (5, False)):
