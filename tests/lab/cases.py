@@ -129,6 +129,7 @@ CASES = (
              refused_case(guest.ANONYMOUS)),
     *vfio_cases.CASES,
     *io_cases.CASES,
+    *conformance_cases.CASES,
     *way_cases.CASES,
     *lose_cases.CASES,
 )
