@@ -72,8 +72,9 @@ CASES = (
                                  (*RESETTABLE, *SCRATCH))), ()),
     *at(BEST, lab_case("flr", "vfio", "somebody resets the disk while our program uses it",
                        lose_case("flr", judge_lose.GOES_ON, GOES_ON_S)), BEST),
-    *at(RESETTING, lab_case(
-        "hot-reset", "vfio", "two functions are reset while our target has them",
-        lose_case("hot-reset", (*EACH_GOES_ON, partial(judge_lose.was_started, times=10)),
-                  seconds=30, devices=tuple(TWO_FUNCTIONS), task="hot_reset")), ()),
+    *at(RESETTING, lab_case("hot-reset", "vfio", "two functions are reset: our target has both",
+                            lose_case("hot-reset",
+                                      (*EACH_GOES_ON, partial(judge_lose.was_started, times=10)),
+                                      seconds=30, devices=tuple(TWO_FUNCTIONS),
+                                      task="hot_reset")), ()),
 )
