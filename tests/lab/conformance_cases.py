@@ -9,7 +9,8 @@ import judge_vfio
 import kernels
 from guest import boot_report
 from laboratory import DISK_MIB, lab_case, laboratory, place
-from vfio_cases import (BEST, FEW_MIB, MODULES, ON_ROOT_BUS, at, drive, setup, write_image)
+from vfio_cases import (BEST, FEW_MIB, MODULES, ON_ROOT_BUS, OWN_CDEV, at, drive, setup,
+                        write_image)
 
 CASES_MIN = 15  # of the suite for each way
 
@@ -48,5 +49,5 @@ PLACES = tuple(where for where in BEST if where.transport == where.kernel.transp
 
 CASES = (
     *at(PLACES, lab_case("conform", "vfio", "the kernel answers as our fake kernel does",
-                         case_conform), PLACES),
+                         case_conform), OWN_CDEV),
 )

@@ -10,8 +10,8 @@ import judge_io
 import judge_vfio
 import judge_way
 from laboratory import lab_case, laboratory, place
-from vfio_cases import (BEST, CONTROLLER, EXTREMES, MODULES, ON_ROOT_BUS, PLACES, at, drive, setup,
-                        write_image)
+from vfio_cases import (CONTROLLER, EXTREMES, MODULES, ON_ROOT_BUS, OWN_CDEV, PLACES, at, drive, of,
+                        setup, write_image)
 
 MIB = 8  # `perf --verify` first writes a whole disk, also by 512 bytes
 BOTH_BLOCKS = ["-device", f"{CONTROLLER},addr=4",
@@ -56,10 +56,11 @@ def case_serve(lab: laboratory, folder: Path, where: place) -> list[judge.verdic
 CORNERS = tuple(where for where in PLACES
                 if (where.address_bits == 48) == where.remapping == where.huge_pages)
 IO_PLACES = tuple(where for where in PLACES if where.kernel.name == "own" or where in CORNERS)
+USUAL = (of(CORNERS, "own", "group")[0], of(CORNERS, "own", "cdev")[1], of(CORNERS, "6.12")[1])
 
 CASES = (
     *at(IO_PLACES, lab_case("io", "vfio", "our program on the disk: perf, and a file system",
-                            case_io), CORNERS),
+                            case_io), USUAL),
     *at(EXTREMES, lab_case("serve", "vfio", "our target on the disk, and perf on the target",
-                           case_serve), BEST),
+                           case_serve), OWN_CDEV),
 )

@@ -14,7 +14,6 @@ class kernel:
     name: str
     transports: tuple[str, ...]
     unpack: Callable[[Path], Path]  # gets the cache, gives the folder of an image and its modules
-    always: bool = False  # some of its rows are run without --all, too
 
 
 def package_name(version: str) -> str:
@@ -22,17 +21,17 @@ def package_name(version: str) -> str:
     return rf"linux-image-({version}\.[\d.-]+(?:\+deb[\d.]+)?)-amd64"
 
 
-def _debian_kernel(version: str, *suites: str, always: bool = False) -> kernel:
+def _debian_kernel(version: str, *suites: str) -> kernel:
     """The newest kernel of a series. Debian configures none with iommufd, so groups are all."""
     tree = debian.package_tree(f"linux-{version}", suites, suites[-1], (), package_name(version))
-    return kernel(version, ("group",), partial(debian.ensure, tree), always)
+    return kernel(version, ("group",), partial(debian.ensure, tree))
 
 
 KERNELS = (
     kernel("own", ("group", "cdev"), own_kernel.ensure),
     _debian_kernel("5.10", "bullseye"),
     _debian_kernel("6.1", "bookworm"),
-    _debian_kernel("6.12", "bookworm", "bookworm-backports", always=True),
+    _debian_kernel("6.12", "bookworm", "bookworm-backports"),
     _debian_kernel("6.18", "trixie", "trixie-backports"),
     _debian_kernel("7.2", "trixie", "trixie-backports"),
 )

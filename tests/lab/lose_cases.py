@@ -9,8 +9,8 @@ import judge_io
 import judge_lose
 import judge_vfio
 from laboratory import DISK_MIB, lab_case, laboratory, place
-from vfio_cases import (BEST, CONTROLLER, FEW_MIB, IN_SLOT, MODULES, at, check, drive, setup,
-                        write_image)
+from vfio_cases import (BEST, CONTROLLER, DEBIAN, FEW_MIB, IN_SLOT, MODULES, OWN_CDEV, OWN_GROUP,
+                        at, check, drive, setup, write_image)
 
 SCRATCH_MIB = 1  # so that our program has soon filled it
 # A port whose link can be reset: of QEMU's others the kernel waits in vain for a link.
@@ -51,7 +51,7 @@ class lose_case:
                 *[check(report, where) for check in checks]]
 
 
-GOES_ON_S = 20
+GOES_ON_S = 10
 EACH_GOES_ON = tuple(partial(check, name=name) for name in ("one", "two") for check in (
     judge_lose.goes_on, judge_lose.says_what_failed, judge_lose.read_right))
 # Only later kernels reset what is below a port when they are asked to.
@@ -60,18 +60,18 @@ RESETTING = tuple(where for where in BEST if where.kernel.name not in ("5.10", "
 CASES = (
     *at(BEST, lab_case("kill", "vfio", "our program is killed while it uses the disk",
                        lose_case("kill", (judge_lose.ends_in_time, judge_lose.was_killed,
-                                          judge_lose.was_started))), BEST),
+                                          judge_lose.was_started))), OWN_GROUP),
     *at(BEST, lab_case("unbind", "vfio", "the kernel wants the disk back from our program",
-                       lose_case("unbind", judge_lose.ENDS)), BEST),
+                       lose_case("unbind", judge_lose.ENDS)), (*OWN_CDEV, *DEBIAN)),
     *at(BEST, lab_case("unplug", "vfio", "the disk is pulled out while our program uses it",
-                       lose_case("unplug", (*judge_lose.ENDS, judge_vfio.was_gone))), BEST),
+                       lose_case("unplug", (*judge_lose.ENDS, judge_vfio.was_gone))), OWN_CDEV),
     *at(BEST, lab_case("aer", "vfio", "an error of the PCI link while our program uses the disk",
-                       lose_case("aer", judge_lose.GOES_ON, GOES_ON_S)), ()),
+                       lose_case("aer", judge_lose.GOES_ON, GOES_ON_S)), OWN_CDEV),
     *at(BEST, lab_case("aer-fatal", "vfio", "one for which the kernel resets what is behind it",
                        lose_case("aer-fatal", (judge_lose.mends_or_ends,), GOES_ON_S,
                                  (*RESETTABLE, *SCRATCH))), ()),
     *at(BEST, lab_case("flr", "vfio", "somebody resets the disk while our program uses it",
-                       lose_case("flr", judge_lose.GOES_ON, GOES_ON_S)), BEST),
+                       lose_case("flr", judge_lose.GOES_ON, GOES_ON_S)), OWN_GROUP),
     *at(RESETTING, lab_case("hot-reset", "vfio", "two functions are reset: our target has both",
                             lose_case("hot-reset",
                                       (*EACH_GOES_ON, partial(judge_lose.was_started, times=10)),

@@ -11,7 +11,8 @@ import judge_vfio
 import judge_way
 import kernels
 from laboratory import lab_case, laboratory, place
-from vfio_cases import BEST, EXTREMES, MODULES, ON_ROOT_BUS, at, check, drive, setup, write_image
+from vfio_cases import (BEST, DEBIAN, EXTREMES, MODULES, ON_ROOT_BUS, OWN_CDEV, at, check, drive,
+                        of, setup, write_image)
 
 MIB = 16
 DISK = "0000:00:04.0"
@@ -94,29 +95,24 @@ CLOSED: tuple[check, ...] = (
              ("memlock", ALONE, "raise the limit to 65536 KiB", "`ulimit -l`")),
     partial(judge_way.remedy_is_noted, words=(DISK, "`runnel bind 0000:00:04.1`")))
 
-KERNELS = {kernel.name: kernel for kernel in kernels.KERNELS}
-OWN, USUAL = KERNELS["own"], KERNELS["6.12"]
-NARROW = (place(USUAL, "group", 32, remapping=False),)
+OWN = next(kernel for kernel in kernels.KERNELS if kernel.name == "own")
+NARROW = (replace(DEBIAN[0], address_bits=32, remapping=False),)
 UNGUARDED = (place(OWN, "noiommu", 0, remapping=False, huge_pages=True),)
 COMPAT = tuple(place(OWN, "compat", bits, remapping, huge)
                for bits, remapping, huge in ((39, False, False), (48, True, True)))
 
-
-def of(kernel: kernels.kernel, places: tuple[place, ...]) -> tuple[place, ...]:
-    return tuple(where for where in places if where.kernel is kernel)
-
-
 CASES = (
-    *at(of(USUAL, BEST), lab_case("refuse-bind", "vfio", "bind takes nothing that is in use",
+    *at(DEBIAN, lab_case("refuse-bind", "vfio", "bind takes nothing that is in use",
         way_case("refuse-bind", IN_USE, others=NIC,
-                 modules=("crc32c_generic", "ext4", "e1000e"))), BEST),
+                 modules=("crc32c_generic", "ext4", "e1000e"))), DEBIAN),
     *at(BEST, lab_case("refuse-open", "vfio", "each reason not to open a device, and its remedy",
-                       way_case("refuse-open", CLOSED, TOGETHER_AND_ALONE)), BEST),
+                       way_case("refuse-open", CLOSED, TOGETHER_AND_ALONE)),
+        (*OWN_CDEV, *DEBIAN)),
     *at(NARROW, lab_case("refuse-range", "vfio", "an IOMMU that reaches less than our memory",
                          case_range), NARROW),
     *at(BEST, lab_case("idle", "vfio", "our program sleeps until an interrupt wakes it",
-                       way_case("idle", (judge_vfio.driver_returns, judge_way.sleeps))), BEST),
-    *at(of(USUAL, EXTREMES), lab_case("vectors", "vfio", "a vector for each queue, and no other",
+                       way_case("idle", (judge_vfio.driver_returns, judge_way.sleeps))), OWN_CDEV),
+    *at(of(EXTREMES, "6.12"), lab_case("vectors", "vfio", "a vector for each queue, and no other",
         way_case("vectors", (judge_vfio.driver_returns, judge_way.vectors_grow),
                  virtual_cpus=len(judge_way.CORES))), ()),
     *at(BEST, lab_case("four", "vfio", "four devices come up in the time of one",

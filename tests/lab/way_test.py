@@ -20,13 +20,14 @@ def text(name: str, *lines: str) -> str:
 
 
 class rows(unittest.TestCase):
-    def test_what_needs_our_own_kernel_is_left_to_hands(self) -> None:
+    def test_the_lane_has_the_refusals_and_other_ways_are_left_to_hands(self) -> None:
         rows = {case.title: case for case in way_cases.CASES}
         for title in ("unguarded/own/noiommu/0/plain/huge", "io/own/compat/39/plain",
                       "io/own/compat/48/remapping/huge"):
             self.assertFalse(rows[title].always)
-        for name in ("refuse-bind", "refuse-open", "idle"):
-            self.assertTrue(rows[f"{name}/6.12/group/48/remapping"].always)
+        for title in ("refuse-bind/6.12/group", "refuse-open/6.12/group", "refuse-open/own/cdev",
+                      "idle/own/cdev"):
+            self.assertTrue(rows[f"{title}/48/remapping"].always)
 
 
 class refusals(unittest.TestCase):

@@ -4,7 +4,7 @@
 
 . /guest/program.sh
 
-spans=4
+spans=3
 span_s=2
 
 ticks_of() { # PROCESS; all that it had of CPUs, in hundredths of a second
