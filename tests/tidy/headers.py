@@ -2,7 +2,8 @@
 """Every header compiles alone.
 
 A header whose .cc includes it first is proven by the build, so that order is checked and only the
-others are compiled here.  usage: headers.py COMPILER [FLAG...]
+others are compiled here, from files in FOLDER: ccache knows a file again.
+usage: headers.py FOLDER COMPILER [FLAG...]
 """
 
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cpp
 import tree
@@ -29,20 +31,21 @@ def order(files: tree.Tree) -> list[str]:
     return findings
 
 
-def alone(command: list[str], include: str, text: str) -> list[str]:
+def alone(command: list[str], source: Path, text: str) -> list[str]:
     """What the compiler says about a file with nothing but this text."""
+    source.parent.mkdir(parents=True, exist_ok=True)
+    source.write_text(text, encoding="ascii")
     done = subprocess.run(
-        [*command, "-fsyntax-only", f"-I{include}", "-xc++", "-"],
-        input=text, capture_output=True, text=True, check=False, timeout=120,
+        [*command, "-fsyntax-only", f"-I{tree.ROOT}", str(source)],
+        capture_output=True, text=True, check=False, timeout=120,
     )
     return done.stderr.splitlines()[:5] if done.returncode else []
 
 
-def cases(command: list[str]) -> Iterable[tree.Case]:
-    root = str(tree.ROOT)
+def cases(folder: Path, command: list[str]) -> Iterable[tree.Case]:
     needs_include = "inline std::size_t x;\n"
     yield "catches a header that needs an include before it", (
-        [] if alone(command, root, needs_include) else ["it compiled"]
+        [] if alone(command, folder / "needs_include.cc", needs_include) else ["it compiled"]
     )
     yield from tree.proofs(
         order,
@@ -54,10 +57,10 @@ def cases(command: list[str]) -> Iterable[tree.Case]:
     yield "each source includes its own header first", order(project)
     lone = [path for path in project if path.endswith(".h") and _source(path) not in project]
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        texts = [f'#include "{path}"\n' for path in lone]
-        results = pool.map(lambda text: alone(command, root, text), texts)
+        results = pool.map(lambda path: alone(command, folder / _source(path),
+                                              f'#include "{path}"\n'), lone)
         yield from ((f"{path} compiles alone", found) for path, found in zip(lone, results))
 
 
 if __name__ == "__main__":
-    sys.exit(tree.report(cases(sys.argv[1:])))
+    sys.exit(tree.report(cases(Path(sys.argv[1]), sys.argv[2:])))
