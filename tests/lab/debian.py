@@ -36,7 +36,9 @@ class package_tree:
     suites: tuple[str, ...]
     release: str  # the suite that wins where several have a package
     packages: tuple[str, ...]
-    newest: str = ""  # also the newest package whose whole name this expression matches
+    # Also those whose whole names this expression matches, of the newest version, which is its
+    # group; and nothing that they depend on.
+    newest: str = ""
 
 
 # The emulator comes from backports for `vfio-user-pci`, the guest from the release itself.
@@ -92,14 +94,16 @@ def _make(tree: package_tree, folder: Path) -> None:
         configuration = _apt_root(tree, Path(scratch))
         apt = ["apt-get", "-q", "-c", str(configuration)]
         run([*apt, "update"])
-        names = list(tree.packages)
+        archives = Path(scratch) / "cache/archives"
+        if tree.packages:
+            run([*apt, "install", "-y", "--download-only", "-t", tree.release, *tree.packages])
         if tree.newest:
             known = run(["apt-cache", "-c", str(configuration), "pkgnames"])
-            names.append(newest(known.split(), tree.newest))
-        run([*apt, "install", "-y", "--download-only", "-t", tree.release, *names])
+            run([*apt, "download", "-t", tree.release, *newest(known.split(), tree.newest)],
+                folder=archives)
         content = Path(scratch) / "tree"
         content.mkdir(mode=0o755)
-        packages = sorted((Path(scratch) / "cache/archives").glob("*.deb"))
+        packages = sorted(archives.glob("*.deb"))
         for package in packages:
             run(["dpkg-deb", "--extract", str(package), str(content)])
         listing = "".join(f"{unquote(package.stem)}\n" for package in packages)
@@ -107,15 +111,17 @@ def _make(tree: package_tree, folder: Path) -> None:
         content.rename(folder)
 
 
-def newest(names: list[str], expression: str) -> str:
-    """The matching name that has the highest numbers, compared from left to right.
+def newest(names: list[str], expression: str) -> list[str]:
+    """The matching names whose group has the highest numbers, compared from left to right.
 
     @error lab_error: none matches
     """
     matches = [found for name in names if (found := re.fullmatch(expression, name))]
     if not matches:
         raise lab_error(f"the mirror has no package {expression}")
-    return max(matches, key=lambda found: [int(n) for n in re.findall(r"\d+", found[1])])[0]
+    last = max((found[1] for found in matches),
+               key=lambda version: [int(n) for n in re.findall(r"\d+", version)])
+    return sorted(found[0] for found in matches if found[1] == last)
 
 
 def _apt_root(tree: package_tree, scratch: Path) -> Path:

@@ -16,14 +16,18 @@ class kernel:
     unpack: Callable[[Path], Path]  # gets the cache, gives the folder of an image and its modules
 
 
-def package_name(version: str) -> str:
-    """An expression for the ordinary kernels of a series: not those for clouds or real time."""
-    return rf"linux-image-({version}\.[\d.-]+(?:\+deb[\d.]+)?)-amd64"
+def package_names(version: str) -> str:
+    """An expression for the ordinary kernels of a series: not those for clouds or real time.
+
+    Newer ones come in three parts. What they depend on prepares a machine's boot, and goes from
+    the mirror before they do.
+    """
+    return rf"linux-(?:image|binary|modules)-({version}\.[\d.-]+(?:\+deb[\d.]+)?)-amd64"
 
 
 def _debian_kernel(version: str, *suites: str) -> kernel:
     """The newest kernel of a series. Debian configures none with iommufd, so groups are all."""
-    tree = debian.package_tree(f"linux-{version}", suites, suites[-1], (), package_name(version))
+    tree = debian.package_tree(f"linux-{version}", suites, suites[-1], (), package_names(version))
     return kernel(version, ("group",), partial(debian.ensure, tree))
 
 

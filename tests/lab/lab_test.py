@@ -281,11 +281,12 @@ class packages(unittest.TestCase):
         names = ["linux-image-6.12.9+deb12-amd64", "linux-image-6.12.90+deb12-amd64",
                  "linux-image-6.12.90+deb12.1-amd64", "linux-image-6.12.95+deb12-rt-amd64",
                  "linux-image-6.12.95+deb12-amd64-unsigned", "linux-image-6.1.0-50-amd64",
-                 "linux-image-6.1.0-9-amd64"]
-        self.assertEqual(debian.newest(names, kernels.package_name("6.12")), names[2])
-        self.assertEqual(debian.newest(names, kernels.package_name("6.1")), names[5])
-        with self.assertRaisesRegex(debian.lab_error, "no package linux-image"):
-            debian.newest(names, kernels.package_name("5.10"))
+                 "linux-image-6.1.0-9-amd64", "linux-modules-6.12.90+deb12.1-amd64",
+                 "linux-modules-6.12.9+deb12-amd64", "linux-base-6.12.90+deb12.1-amd64"]
+        self.assertEqual(debian.newest(names, kernels.package_names("6.12")), [names[2], names[7]])
+        self.assertEqual(debian.newest(names, kernels.package_names("6.1")), [names[5]])
+        with self.assertRaisesRegex(debian.lab_error, "no package linux-"):
+            debian.newest(names, kernels.package_names("5.10"))
 
     def test_an_option_that_the_kernel_did_not_take_is_named(self) -> None:
         wanted = "# why\nCONFIG_A=y\nCONFIG_B=m\nCONFIG_C=y\n"
