@@ -12,6 +12,7 @@ from laboratory import DISK_MIB, lab_case, laboratory, place
 from vfio_cases import (BEST, FEW_MIB, MODULES, ON_ROOT_BUS, OWN_CDEV, at, drive, setup,
                         write_image)
 
+KVM = "kvm-amd"  # what QEMU emulates of a machine for machines
 CASES_MIN = 15  # of the suite for each way
 
 
@@ -36,7 +37,7 @@ def suite_passed(report: boot_report, where: place) -> judge.verdict:
 def case_conform(lab: laboratory, folder: Path, where: place) -> list[judge.verdict]:
     image = folder / "disk"
     write_image(image, lab.data[: FEW_MIB << 20], DISK_MIB)
-    machine = lab.machine_of(folder, where.kernel, MODULES, program=lab.conformance)
+    machine = lab.machine_of(folder, where.kernel, [*MODULES, KVM], program=lab.conformance)
     report = machine.boot(setup("conform", [*drive("image", image), *ON_ROOT_BUS], where,
                                 f"mib={FEW_MIB} ways={','.join(ways_of(where.kernel))}"))
     return [judge_vfio.platform_is(report, where), judge_vfio.driver_returns(report, where),
