@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "drivers/vfio/open_hint.h"
-#include "drivers/vfio/uapi/cdev.h"
 
 namespace runnel::vfio {
 namespace {
@@ -30,53 +29,44 @@ namespace {
 /// Binds the device to the iommufd, which resets it, and has it translated. Holds both files.
 class cdev_opening final : public device_opening {
  public:
-  cdev_opening(syscalls& system, kernel_fd node, kernel_fd iommufd, std::uint32_t ioas)
-      : system_{&system}, node_{std::move(node)}, iommufd_{std::move(iommufd)}, ioas_{ioas} {}
+  cdev_opening(unbound_device device, kernel_fd iommufd, std::uint32_t ioas)
+      : device_{std::move(device)}, iommufd_{std::move(iommufd)}, ioas_{ioas} {}
 
   std::string object;
-  std::optional<std::array<std::byte, 16>> token;
+  std::optional<vf_token> token;
 
-  [[nodiscard]] outcome<kernel_fd> open() override {
-    // Who has no token sends the structure that kernels before tokens know.
-    uapi::device_bind_iommufd bind{
-        .argsz = token ? std::uint32_t{sizeof(bind)} : uapi::bind_iommufd_bytes_min,
-        .flags = token ? uapi::bind_flag_token : 0,
-        .iommufd = iommufd_.get(),
-        .out_devid = 0,
-        .token_uuid_ptr = token ? reinterpret_cast<std::uintptr_t>(token->data()) : 0};
-    if (const auto bound = ioctl_on(*system_, node_.get(), uapi::ioctls::device_bind_iommufd, bind);
-        !bound) {
+  [[nodiscard]] outcome<attached_device> open() override {
+    auto bound = std::move(device_).bind(iommufd_.get(), token);
+    if (!bound) {
       return fail(bound.error(), "open", object, bind_hint(bound.error(), token.has_value()));
     }
-    uapi::device_attach_iommufd_pt attach{
-        .argsz = uapi::attach_iommufd_pt_bytes_min, .flags = 0, .pt_id = ioas_, .pasid = 0};
-    if (const auto attached =
-            ioctl_on(*system_, node_.get(), uapi::ioctls::device_attach_iommufd_pt, attach);
-        !attached) {
+    auto attached = std::move(*bound).attach(ioas_);
+    if (!attached) {
       const bool in_the_way = attached.error() == error{errc::os, EADDRINUSE};
       return fail(attached.error(), "translate for", object,
                   in_the_way ? "it reaches less than what others have mapped already: name it first"
                              : iommu_hint(attached.error()));
     }
     iommufd_.reset();
-    return std::move(node_);
+    return std::move(*attached);
   }
 
  private:
-  syscalls* system_;
-  kernel_fd node_;
+  unbound_device device_;
   kernel_fd iommufd_;
   std::uint32_t ioas_;
 };
 
 }  // namespace
 
-cdev_opener::cdev_opener(syscalls& system, ioas_domain& domain, cdev_device device)
+cdev_opener::cdev_opener(syscalls& system, ioas_domain& domain, cdev_device device,
+                         const kvm_vfio* kvm)
     : system_{&system},
       domain_{&domain},
       share_{domain},
       device_{std::move(device)},
-      object_{"pci:" + device_.address} {}
+      object_{"pci:" + device_.address},
+      kvm_{kvm} {}
 
 outcome<std::unique_ptr<device_opening>> cdev_opener::prepare() {
   auto node = system_->open(device_.node.c_str(), O_RDWR);
@@ -88,8 +78,12 @@ outcome<std::unique_ptr<device_opening>> cdev_opener::prepare() {
   if (!iommufd) {
     return fail(iommufd.error(), "open", object_, "raise the limit of open files: `ulimit -n`");
   }
-  auto opening = std::make_unique<cdev_opening>(*system_, std::move(*node), std::move(*iommufd),
-                                                domain_->ioas());
+  unbound_device device{*system_, std::move(*node)};
+  if (const auto told = kvm_ == nullptr ? result<>{} : device.tell(*kvm_); !told) {
+    return fail(told.error(), "tell KVM of", object_);
+  }
+  auto opening =
+      std::make_unique<cdev_opening>(std::move(device), std::move(*iommufd), domain_->ioas());
   opening->object = object_;
   opening->token = device_.token;
   return opening;

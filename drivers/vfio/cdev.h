@@ -1,7 +1,5 @@
 #pragma once
 
-#include <array>
-#include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,16 +12,18 @@ namespace runnel::vfio {
 
 /// A device by its own node.
 struct cdev_device {
-  std::string address;                                  // "0000:01:00.0"
-  std::string node;                                     // "/dev/vfio/devices/vfio0"
-  std::optional<std::array<std::byte, 16>> token = {};  // a VF's, where it wants one
+  std::string address;                 // "0000:01:00.0"
+  std::string node;                    // "/dev/vfio/devices/vfio0"
+  std::optional<vf_token> token = {};  // a VF's, where it wants one
 };
 
 /// Opens a device by its node and attaches it to the address space of a domain. Kernels since 6.6
 /// offer that.
 class cdev_opener final : public device_opener {
  public:
-  cdev_opener(syscalls& system, ioas_domain& domain, cdev_device device);
+  /// @param kvm  is told of it before it is opened; null: nobody is
+  cdev_opener(syscalls& system, ioas_domain& domain, cdev_device device,
+              const kvm_vfio* kvm = nullptr);
 
   [[nodiscard]] const std::string& object() const noexcept override { return object_; }
   [[nodiscard]] outcome<std::unique_ptr<device_opening>> prepare() override;
@@ -37,6 +37,7 @@ class cdev_opener final : public device_opener {
   domain_share share_;
   cdev_device device_;
   std::string object_;
+  const kvm_vfio* kvm_;
 };
 
 }  // namespace runnel::vfio

@@ -42,16 +42,16 @@ outcome<kernel_fd> container_domain::open_container(syscalls& system, const std:
   return std::move(*opened);
 }
 
-outcome<int> container_domain::join(int number, const std::string& device) {
-  auto fd = take_in(number, device);
-  if (!fd) {
-    return fd;
+outcome<const shared_group*> container_domain::join(int number, const std::string& device) {
+  auto joined = take_in(number, device);
+  if (!joined) {
+    return joined;
   }
   if (auto learned = refresh(); !learned) {
     leave(number);
     return std::unexpected{std::move(learned.error())};
   }
-  return fd;
+  return joined;
 }
 
 void container_domain::leave(int number) noexcept {
@@ -73,69 +73,69 @@ std::vector<owned_group> container_domain::groups() const {
   std::vector<owned_group> all;
   all.reserve(groups_.size());
   for (const group& each : groups_) {
-    all.push_back({.number = each.number, .fd = each.fd.get()});
+    all.push_back({.number = each.number, .fd = each.joined->fd()});
   }
   return all;
 }
 
-outcome<int> container_domain::take_in(int number, const std::string& device) {
+outcome<const shared_group*> container_domain::take_in(int number, const std::string& device) {
   const std::scoped_lock lock{mutex()};
   if (const auto in = std::ranges::find(groups_, number, &group::number); in != groups_.end()) {
     ++in->users;
-    return in->fd.get();
+    return in->joined.get();
   }
   auto opened = open_group(number, device);
   if (!opened) {
     return std::unexpected{std::move(opened.error())};
   }
-  if (auto viable = check_viable(*opened, number, device); !viable) {
-    return std::unexpected{std::move(viable.error())};
-  }
-  if (auto inside = put_in(*opened, number, device); !inside) {
+  auto inside = put_in(std::move(*opened), number, device);
+  if (!inside) {
     return std::unexpected{std::move(inside.error())};
   }
-  groups_.push_back({.number = number, .users = 1, .fd = std::move(*opened)});
-  return groups_.back().fd.get();
+  groups_.push_back(
+      {.number = number, .users = 1, .joined = std::make_unique<shared_group>(std::move(*inside))});
+  return groups_.back().joined.get();
 }
 
-outcome<kernel_fd> container_domain::open_group(int number, const std::string& device) {
+outcome<unbound_group> container_domain::open_group(int number, const std::string& device) {
   const std::string node = node_of(number);
   auto opened = system().open(node.c_str(), O_RDWR);
   if (!opened) {
     return fail(opened.error(), "open", object_of(device), open_hint(opened.error(), node, device));
   }
-  return std::move(*opened);
+  unbound_group found{system(), std::move(*opened)};
+  const auto viable = found.is_viable();
+  if (!viable) {
+    return fail(viable.error(), "ask for the state of the group of", object_of(device));
+  }
+  if (!*viable) {
+    return fail({errc::busy}, "open", object_of(device),
+                "group " + std::to_string(number) +
+                    " is not viable, for another of it has a driver: `runnel devices` tells");
+  }
+  return found;
 }
 
-outcome<> container_domain::check_viable(const kernel_fd& opened, int number,
-                                         const std::string& device) {
-  uapi::group_status status{.argsz = sizeof(status), .flags = 0};
-  if (const auto asked = ioctl_on(system(), opened.get(), uapi::ioctls::group_get_status, status);
-      !asked) {
-    return fail(asked.error(), "ask for the state of the group of", object_of(device));
-  }
-  if ((status.flags & uapi::group_flags::viable) != 0) {
-    return {};
-  }
-  return fail({errc::busy}, "open", object_of(device),
-              "group " + std::to_string(number) +
-                  " is not viable, for another of it has a driver: `runnel devices` tells");
-}
-
-/// The first group decides what kind of IOMMU it is.
-outcome<> container_domain::put_in(const kernel_fd& opened, int number, const std::string& device) {
-  std::int32_t container = container_.get();
-  if (const auto set =
-          ioctl_on(system(), opened.get(), uapi::ioctls::group_set_container, container);
-      !set) {
-    return fail(set.error(), "open", object_of(device),
-                set.error() == error{errc::os, EINVAL}
+outcome<shared_group> container_domain::put_in(unbound_group opened, int number,
+                                               const std::string& device) {
+  auto joined = std::move(opened).join(container_.get());
+  if (!joined) {
+    return fail(joined.error(), "open", object_of(device),
+                joined.error() == error{errc::os, EINVAL}
                     ? "it reaches less than what others have mapped already: name it first"
                     : "group " + std::to_string(number) + " cannot be put into " + path());
   }
-  if (!groups_.empty()) {
-    return {};
+  if (auto chosen = groups_.empty() ? choose_kind(device) : outcome<>{}; !chosen) {
+    return std::unexpected{std::move(chosen.error())};
   }
+  if (const auto told = kvm_ == nullptr ? result<>{} : joined->tell(*kvm_); !told) {
+    return fail(told.error(), "tell KVM of the group of", object_of(device));
+  }
+  return std::move(*joined).share();
+}
+
+/// The first group decides what kind of IOMMU it is.
+outcome<> container_domain::choose_kind(const std::string& device) {
   // EINVAL: it has one, by a group that has left us and whose device is still being closed.
   if (const auto set = system().ioctl(container_.get(), uapi::ioctls::set_iommu, kind());
       !set && set.error() != error{errc::os, EINVAL}) {

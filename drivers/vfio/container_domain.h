@@ -7,6 +7,7 @@
 
 #include "drivers/vfio/hot_reset.h"
 #include "drivers/vfio/kernel_domain.h"
+#include "drivers/vfio/lifecycle.h"
 #include "drivers/vfio/syscalls.h"
 #include "mempool/base/error.h"
 
@@ -23,9 +24,11 @@ class container_domain : public kernel_domain {
 
   /// Takes a group in, once more if it is in already.
   /// @param device  for whom: its address
-  /// @return        the group's descriptor; borrowed until `leave`
-  [[nodiscard]] outcome<int> join(int number, const std::string& device);
+  /// @return        the group; borrowed until `leave`
+  [[nodiscard]] outcome<const shared_group*> join(int number, const std::string& device);
   void leave(int number) noexcept;
+  /// It is told of groups from now on, before any of their devices is opened. It outlives this.
+  void tell(const kvm_vfio& kvm) noexcept { kvm_ = &kvm; }
   /// Those that are in it; borrowed until `leave`.
   [[nodiscard]] std::vector<owned_group> groups() const;
 
@@ -43,7 +46,7 @@ class container_domain : public kernel_domain {
   struct group {
     int number = 0;
     int users = 0;
-    kernel_fd fd;
+    std::unique_ptr<shared_group> joined;
   };
 
   /// What its groups are given. @spec Linux VFIO_SET_IOMMU
@@ -51,15 +54,16 @@ class container_domain : public kernel_domain {
   [[nodiscard]] virtual std::string node_of(int number) const = 0;
   virtual void unmap_all() noexcept = 0;  // @pre mutex() is held
 
-  [[nodiscard]] outcome<int> take_in(int number, const std::string& device);
-  [[nodiscard]] outcome<kernel_fd> open_group(int number, const std::string& device);
-  [[nodiscard]] outcome<> check_viable(const kernel_fd& opened, int number,
-                                       const std::string& device);
-  [[nodiscard]] outcome<> put_in(const kernel_fd& opened, int number, const std::string& device);
+  [[nodiscard]] outcome<const shared_group*> take_in(int number, const std::string& device);
+  [[nodiscard]] outcome<unbound_group> open_group(int number, const std::string& device);
+  [[nodiscard]] outcome<shared_group> put_in(unbound_group opened, int number,
+                                             const std::string& device);
+  [[nodiscard]] outcome<> choose_kind(const std::string& device);
   [[nodiscard]] bool translates() const noexcept final { return !groups_.empty(); }
 
   kernel_fd container_;
   std::vector<group> groups_;
+  const kvm_vfio* kvm_ = nullptr;
 };
 
 }  // namespace runnel::vfio

@@ -6,7 +6,7 @@
 
 #include "drivers/vfio/domain.h"
 #include "drivers/vfio/hot_reset.h"
-#include "drivers/vfio/syscalls.h"
+#include "drivers/vfio/lifecycle.h"
 #include "mempool/base/error.h"
 
 namespace runnel::vfio {
@@ -20,8 +20,7 @@ class device_opening {
   device_opening& operator=(const device_opening&) = delete;
   virtual ~device_opening() = default;
 
-  /// @return the device's descriptor, ready for VFIO_DEVICE_* ioctls and translated for
-  [[nodiscard]] virtual outcome<kernel_fd> open() = 0;
+  [[nodiscard]] virtual outcome<attached_device> open() = 0;
 };
 
 /// One of the kernel's ways to a device: by its group, or by its own node. Keeps the device's place

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "drivers/vfio/open_hint.h"
-#include "drivers/vfio/uapi/type1.h"
 #include "mempool/base/check.h"
 
 namespace runnel::vfio {
@@ -30,33 +29,27 @@ namespace {
 /// Has the group open the device, which resets it. A descriptor of its own keeps the group.
 class group_opening final : public device_opening {
  public:
-  group_opening(syscalls& system, kernel_fd group, std::string name, std::string object)
-      : system_{&system},
-        group_{std::move(group)},
-        name_{std::move(name)},
-        object_{std::move(object)} {}
+  group_opening(shared_group group, std::string name, std::string object)
+      : group_{std::move(group)}, name_{std::move(name)}, object_{std::move(object)} {}
 
-  [[nodiscard]] outcome<kernel_fd> open() override {
-    const auto fd = system_->ioctl(group_.get(), uapi::ioctls::group_get_device_fd,
-                                   reinterpret_cast<std::uintptr_t>(name_.c_str()));
-    if (!fd) {
-      return fail(fd.error(), "open", object_, hint_of(fd.error()));
+  [[nodiscard]] outcome<attached_device> open() override {
+    auto opened = group_.open_device(name_);
+    if (!opened) {
+      return fail(opened.error(), "open", object_, hint_of(opened.error()));
     }
-    return kernel_fd{*system_, *fd};
+    return std::move(*opened);
   }
 
  private:
-  syscalls* system_;
-  kernel_fd group_;
+  shared_group group_;
   std::string name_;
   std::string object_;
 };
 
 }  // namespace
 
-group_opener::group_opener(syscalls& system, container_domain& domain, group_device device)
-    : system_{&system},
-      domain_{&domain},
+group_opener::group_opener(container_domain& domain, group_device device)
+    : domain_{&domain},
       share_{domain},
       device_{std::move(device)},
       object_{"pci:" + device_.address} {}
@@ -75,7 +68,7 @@ outcome<std::unique_ptr<device_opening>> group_opener::prepare() {
     return std::unexpected{group.error()};
   }
   joined_ = true;
-  auto own = system_->duplicate(*group);
+  auto own = (*group)->duplicate();
   if (!own) {
     return fail(own.error(), "open", object_, "raise the limit of open files: `ulimit -n`");
   }
@@ -83,7 +76,7 @@ outcome<std::unique_ptr<device_opening>> group_opener::prepare() {
   if (!device_.token.empty()) {
     name += " vf_token=" + device_.token;
   }
-  return std::make_unique<group_opening>(*system_, std::move(*own), std::move(name), object_);
+  return std::make_unique<group_opening>(std::move(*own), std::move(name), object_);
 }
 
 }  // namespace runnel::vfio

@@ -19,7 +19,7 @@ struct group_device {
 /// Opens a device by its group, in the container of a domain. Every kernel offers that.
 class group_opener final : public device_opener {
  public:
-  group_opener(syscalls& system, container_domain& domain, group_device device);
+  group_opener(container_domain& domain, group_device device);
   group_opener(const group_opener&) = delete;
   group_opener& operator=(const group_opener&) = delete;
   ~group_opener() override { let_go(); }
@@ -32,7 +32,6 @@ class group_opener final : public device_opener {
   [[nodiscard]] std::vector<owned_group> groups() const override { return domain_->groups(); }
 
  private:
-  syscalls* system_;
   container_domain* domain_;
   domain_share share_;
   group_device device_;

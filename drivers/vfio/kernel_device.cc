@@ -1,12 +1,14 @@
 #include "drivers/vfio/kernel_device.h"
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 #include <vector>
 
 #include "drivers/vfio/uapi/vfio.h"
+#include "mempool/base/bits.h"
 #include "mempool/base/check.h"
 #include "mempool/base/checked.h"
 
@@ -68,7 +70,8 @@ std::span<std::byte> kernel_device::map_region(std::uint32_t index, std::uint64_
   if (state_ != transport_state::ready || length == 0 || !offered) {
     return {};
   }
-  return areas_.map(fd_.get(), region.file_offset + offset, length);  // else system calls reach it
+  return areas_.map(device_.fd(), region.file_offset + offset,
+                    length);  // else system calls reach it
 }
 
 result<ticket> kernel_device::region_read(std::uint32_t index, std::uint64_t offset,
@@ -160,7 +163,7 @@ result<int> kernel_device::set_vectors(std::uint32_t index, std::uint32_t start,
   std::vector<std::byte> asked(bytes);
   std::memcpy(asked.data(), &head, sizeof(head));
   std::ranges::copy(std::as_bytes(fds), asked.begin() + sizeof(head));
-  return ioctl_on(*system_, fd_.get(), uapi::ioctls::device_set_irqs, *asked.data());
+  return ioctl_on(*system_, device_.fd(), uapi::ioctls::device_set_irqs, *asked.data());
 }
 
 result<ticket> kernel_device::trigger_irqs(const irq_vectors& which) noexcept {
@@ -179,7 +182,30 @@ result<ticket> kernel_device::trigger_irqs(const irq_vectors& which) noexcept {
                       .index = which.index,
                       .start = which.start,
                       .count = which.count};
-  const auto done = ioctl_on(*system_, fd_.get(), uapi::ioctls::device_set_irqs, asked);
+  const auto done = ioctl_on(*system_, device_.fd(), uapi::ioctls::device_set_irqs, asked);
+  return settle(*under, done ? result<>{} : std::unexpected{done.error()});
+}
+
+result<ticket> kernel_device::set_ioeventfd(const event_write& what, int eventfd) noexcept {
+  if (const result<> good = check_access(what.index, what.offset, what.bytes); !good) {
+    return std::unexpected{good.error()};
+  }
+  if (!std::has_single_bit(what.bytes) || what.bytes > sizeof(what.value) ||
+      !is_aligned(what.offset, what.bytes)) {
+    return fail(errc::invalid);
+  }
+  operation* const under = operations_.start(settled_command, 0);
+  if (under == nullptr) {
+    return fail(errc::queue_full);
+  }
+  static_assert(uapi::ioeventfd_flags::bits_64 == sizeof(std::uint64_t));  // flags are bytes
+  uapi::device_ioeventfd asked{.argsz = sizeof(asked),
+                               .flags = what.bytes,
+                               .offset = region_at(what.index).file_offset + what.offset,
+                               .data = what.value,
+                               .fd = eventfd,
+                               .reserved = 0};
+  const auto done = ioctl_on(*system_, device_.fd(), uapi::ioctls::device_ioeventfd, asked);
   return settle(*under, done ? result<>{} : std::unexpected{done.error()});
 }
 
@@ -201,7 +227,7 @@ result<ticket> kernel_device::device_feature(std::uint32_t flags,
   std::vector<std::byte> asked(head.argsz);
   std::memcpy(asked.data(), &head, sizeof(head));
   std::ranges::copy(data, asked.begin() + sizeof(head));
-  const auto done = ioctl_on(*system_, fd_.get(), uapi::ioctls::device_feature, *asked.data());
+  const auto done = ioctl_on(*system_, device_.fd(), uapi::ioctls::device_feature, *asked.data());
   return settle(*under, done ? result<>{} : std::unexpected{done.error()},
                 std::span{asked}.subspan(sizeof(head)));
 }
@@ -247,7 +273,7 @@ result<> kernel_device::read_bytes(std::uint32_t index, std::uint64_t offset,
   while (!into.empty()) {
     const std::size_t bytes =
         goes_in_pieces(index) ? piece_bytes(offset, into.size()) : into.size();
-    const auto read = system_->pread(fd_.get(), into.first(bytes), base + offset);
+    const auto read = system_->pread(device_.fd(), into.first(bytes), base + offset);
     if (!read) {
       return std::unexpected{read.error()};
     }
@@ -266,7 +292,7 @@ result<> kernel_device::write_bytes(std::uint32_t index, std::uint64_t offset,
   while (!from.empty()) {
     const std::size_t bytes =
         goes_in_pieces(index) ? piece_bytes(offset, from.size()) : from.size();
-    const auto written = system_->pwrite(fd_.get(), from.first(bytes), base + offset);
+    const auto written = system_->pwrite(device_.fd(), from.first(bytes), base + offset);
     if (!written) {
       return std::unexpected{written.error()};
     }

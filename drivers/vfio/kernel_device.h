@@ -15,6 +15,7 @@
 #include "drivers/vfio/device_alarms.h"
 #include "drivers/vfio/device_facts.h"
 #include "drivers/vfio/device_opener.h"
+#include "drivers/vfio/lifecycle.h"
 #include "drivers/vfio/mapped_areas.h"
 #include "drivers/vfio/operation_table.h"
 #include "drivers/vfio/syscalls.h"
@@ -72,6 +73,8 @@ class kernel_device final : public device_transport {
   [[nodiscard]] result<ticket> set_irqs(std::uint32_t index, std::uint32_t start,
                                         std::span<const int> eventfds) noexcept override;
   [[nodiscard]] result<ticket> trigger_irqs(const irq_vectors& which) noexcept override;
+  [[nodiscard]] result<ticket> set_ioeventfd(const event_write& what,
+                                             int eventfd) noexcept override;
   // One at a time; until it has ended, nothing else is possible (busy): the kernel would make us
   // wait, or let us read the ones of a device that does not answer.
   [[nodiscard]] result<ticket> reset() noexcept override;
@@ -134,7 +137,7 @@ class kernel_device final : public device_transport {
   std::string reset_hint_;
   std::optional<ticket> closing_;  // a job
 
-  kernel_fd fd_;
+  attached_device device_;
   device_alarms alarms_;
   bool failed_ = false;  // it said so, and nobody has asked
   device_facts facts_;

@@ -28,13 +28,13 @@ class kernel_device::open_job final : public blocking_job {
       facts = std::unexpected{opened.error()};
       return;
     }
-    facts = learn_device(*system_, opened->get(), object_);
+    facts = learn_device(*system_, opened->fd(), object_);
     if (facts) {
-      fd = std::move(*opened);
+      device = std::move(*opened);
     }
   }
 
-  kernel_fd fd;
+  attached_device device;
   outcome<device_facts> facts;
 
  private:
@@ -88,10 +88,10 @@ class kernel_device::reset_job final : public blocking_job {
 /// The last descriptor of a device resets it.
 class kernel_device::close_job final : public blocking_job {
  public:
-  explicit close_job(kernel_fd open) : fd{std::move(open)} {}
-  void run() noexcept override { fd.reset(); }
+  explicit close_job(attached_device open) : device{std::move(open)} {}
+  void run() noexcept override { const attached_device gone = std::move(device); }
 
-  kernel_fd fd;
+  attached_device device;
 };
 
 kernel_device::kernel_device(syscalls& system, std::unique_ptr<blocking_calls> elsewhere,
@@ -113,8 +113,8 @@ kernel_device::~kernel_device() {
       elsewhere_->abandon(*job);
     }
   }
-  if (fd_) {
-    std::unique_ptr<blocking_job> closing = std::make_unique<close_job>(std::move(fd_));
+  if (device_) {
+    std::unique_ptr<blocking_job> closing = std::make_unique<close_job>(std::move(device_));
     if (const auto started = elsewhere_->start(closing); started) {
       elsewhere_->abandon(*started);
     }  // else it is closed here and now
@@ -201,7 +201,7 @@ void kernel_device::abandon_opening() noexcept {
     return;
   }
   if (const auto job = elsewhere_->take(*opening_); job != nullptr) {
-    fd_ = std::move(static_cast<open_job&>(*job).fd);
+    device_ = std::move(static_cast<open_job&>(*job).device);
   } else {
     elsewhere_->abandon(*opening_);
   }
@@ -212,12 +212,12 @@ outcome<> kernel_device::take_over(open_job& ended) {
   if (!ended.facts) {
     return std::unexpected{std::move(ended.facts.error())};
   }
-  fd_ = std::move(ended.fd);
+  device_ = std::move(ended.device);
   if (auto joined = opener_->opened(); !joined) {
     return joined;
   }
   facts_ = std::move(*ended.facts);
-  if (const auto armed = alarms_.arm(*system_, fd_.get(), facts_.irqs); !armed) {
+  if (const auto armed = alarms_.arm(*system_, device_.fd(), facts_.irqs); !armed) {
     return fail(armed.error(), "ask for the alarms of", opener_->object());
   }
   irqs_enabled_.assign(facts_.irqs.size(), false);
@@ -278,7 +278,7 @@ result<ticket> kernel_device::start_reset(bool hot) noexcept {
 }
 
 result<std::unique_ptr<kernel_device::reset_job>> kernel_device::make_reset(bool hot) noexcept {
-  auto own = system_->duplicate(fd_.get());
+  auto own = system_->duplicate(device_.fd());
   if (!own) {
     return std::unexpected{own.error()};
   }
@@ -324,18 +324,18 @@ void kernel_device::go_on_leaving() noexcept {
   if (!areas_.replace()) {
     return;  // a map keeps the device open
   }
-  if (fd_ && !resetting_) {
-    std::unique_ptr<blocking_job> job = std::make_unique<close_job>(std::move(fd_));
+  if (device_ && !resetting_) {
+    std::unique_ptr<blocking_job> job = std::make_unique<close_job>(std::move(device_));
     if (const auto started = elsewhere_->start(job); started) {
       closing_ = *started;
     } else {
-      fd_ = std::move(static_cast<close_job&>(*job).fd);  // again later
+      device_ = std::move(static_cast<close_job&>(*job).device);  // again later
     }
   }
   if (closing_ && elsewhere_->take(*closing_) != nullptr) {
     closing_.reset();
   }
-  if (!fd_ && !closing_) {
+  if (!device_ && !closing_) {
     opener_->let_go();
     state_ = transport_state::gone;
     operations_.end_all({errc::device_gone});

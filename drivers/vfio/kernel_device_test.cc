@@ -56,6 +56,19 @@ TEST(KernelDevice, TellsThePartsOfTheDeviceAndThatOthersAreAbsent) {
   EXPECT_EQ(device->irq_at(5).count, 0U);
 }
 
+TEST(KernelDevice, ARegionOfItsOwnIsFoundByItsTypeAndUsed) {
+  constexpr region_type opregion{.type = 0x8000'8086, .subtype = 1};
+  group_rig on{{.functions = {{.own_region = opregion}}}};
+  const auto device = on.open();
+  ASSERT_EQ(device->state(), transport_state::ready);
+  const auto index = find_region(*device, opregion);
+  ASSERT_EQ(index, pci_function::own_region);
+  EXPECT_EQ(find_region(*device, {.type = 0x8000'8086, .subtype = 2}), std::nullopt);
+  EXPECT_EQ(device->region_at(*index).size, pci_function::own_bytes);
+  EXPECT_EQ(finish(*device, device->region_write(*index, 8, bytes_of(77U))).status, good);
+  EXPECT_EQ(finish(*device, device->region_read(*index, 8, 4)).value, 77U);
+}
+
 TEST(KernelDevice, ADeviceThatTellsNonsenseIsNotOpened) {
   group_rig on{{.functions = {{.irqs = {.counts = {1, 32, 2049, 1, 1}}}}}};
   auto device = on.open();

@@ -37,7 +37,7 @@ class unguarded_rig {
     const auto& is = kernel.under.functions[0]->options;
     auto device = std::make_unique<kernel_device>(
         kernel, std::make_unique<sim::deferred_calls>(calls),
-        std::make_unique<group_opener>(kernel, *domain,
+        std::make_unique<group_opener>(*domain,
                                        group_device{.address = is.address, .group = is.group}));
     device->advance(instant{});
     return device;

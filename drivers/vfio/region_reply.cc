@@ -7,6 +7,10 @@
 namespace runnel::vfio {
 namespace {
 
+[[nodiscard]] bool is_mappable(const region_info& region) noexcept {
+  return (region.flags & uapi::region_flags::mmap) != 0;
+}
+
 [[nodiscard]] result<> parse_sparse_areas(const info_capability& sparse, region_info& region) {
   const auto fixed = read_front<uapi::region_info_cap_sparse_mmap>(sparse.bytes);
   if (!fixed || sparse.version != 1) {
@@ -25,6 +29,26 @@ namespace {
   return {};
 }
 
+[[nodiscard]] result<> parse_type(const info_capability& capability, region_info& region) {
+  const auto fixed = read_front<uapi::region_info_cap_type>(capability.bytes);
+  if (!fixed || capability.version != 1) {
+    return fail(errc::protocol);
+  }
+  region.type = {.type = fixed->type, .subtype = fixed->subtype};
+  return {};
+}
+
+[[nodiscard]] result<> parse_capability(const info_capability& one, region_info& region) {
+  switch (one.id) {
+    case uapi::region_caps::sparse_mmap:
+      return is_mappable(region) ? parse_sparse_areas(one, region) : result<>{};
+    case uapi::region_caps::type:
+      return parse_type(one, region);
+    default:
+      return {};
+  }
+}
+
 }  // namespace
 
 result<region_info> parse_region_info(std::span<const std::byte> reply, std::uint32_t index) {
@@ -36,10 +60,9 @@ result<region_info> parse_region_info(std::span<const std::byte> reply, std::uin
   region.flags = raw->flags;
   region.size = raw->size;
   region.file_offset = raw->offset;
-  if ((raw->flags & uapi::region_flags::mmap) == 0) {
-    return region;
+  if (is_mappable(region)) {
+    region.areas.push_back({.offset = 0, .length = raw->size});
   }
-  region.areas.push_back({.offset = 0, .length = raw->size});
   const bool has_caps = (raw->flags & uapi::region_flags::caps) != 0;
   capability_chain chain{reply, sizeof(*raw), has_caps ? raw->cap_offset : 0};
   for (;;) {
@@ -50,10 +73,8 @@ result<region_info> parse_region_info(std::span<const std::byte> reply, std::uin
     if (!*capability) {
       return region;
     }
-    if ((*capability)->id == uapi::region_caps::sparse_mmap) {
-      if (const result<> parsed = parse_sparse_areas(**capability, region); !parsed) {
-        return std::unexpected{parsed.error()};
-      }
+    if (const result<> parsed = parse_capability(**capability, region); !parsed) {
+      return std::unexpected{parsed.error()};
     }
   }
 }

@@ -66,6 +66,27 @@ TEST(RegionReply, ARegionThatIsNotMappableHasNoAreas) {
   EXPECT_TRUE(region->areas.empty());
 }
 
+TEST(RegionReply, ARegionBeyondTheNumberedOnesHasATypeWhetherItIsMappedOrNot) {
+  for (const std::uint32_t flags : {0xbU, 0xfU}) {  // not mappable, mappable
+    const uapi::region_info region{.argsz = 48,
+                                   .flags = flags,
+                                   .index = index,
+                                   .cap_offset = 32,
+                                   .size = region_bytes,
+                                   .offset = 0};
+    uapi::region_info_cap_type type{
+        .header = {.id = uapi::region_caps::type, .version = 1, .next = 0},
+        .type = 0x8000'8086,
+        .subtype = 2};
+    const auto told = parse_region_info(bytes_of(region, type), index);
+    ASSERT_TRUE(told.has_value()) << flags;
+    EXPECT_EQ(told->type, (region_type{.type = 0x8000'8086, .subtype = 2}));
+    EXPECT_EQ(told->areas.size(), flags == 0xfU ? 1U : 0U);
+    type.header.version = 2;
+    EXPECT_FALSE(parse_region_info(bytes_of(region, type), index).has_value());
+  }
+}
+
 TEST(RegionReply, AReplyCutAnywhereIsRefusedAndNeverReadBeyond) {
   const byte_vector whole = sparse_reply{}.bytes();
   for (std::size_t length = 0; length < whole.size(); ++length) {

@@ -29,12 +29,22 @@ struct region_area {
   std::uint64_t length = 0;
 };
 
+/// What a region beyond the numbered ones is. A PCI vendor's has the flag 1 << 31 and its id.
+/// @spec VFIO_REGION_TYPE_*, VFIO_REGION_SUBTYPE_*
+struct region_type {
+  std::uint32_t type = 0;  // 0: a numbered one
+  std::uint32_t subtype = 0;
+
+  friend bool operator==(const region_type&, const region_type&) = default;
+};
+
 struct region_info {
   std::uint32_t flags = 0;  // VFIO_REGION_INFO_FLAG_*
   std::uint64_t size = 0;   // 0: the region is absent
   std::uint64_t file_offset = 0;
   int fd = -1;  // borrowed from the transport; -1 when only messages reach the region
   std::vector<region_area> areas;  // what may be mapped; empty: nothing
+  region_type type = {};
 };
 
 struct irq_info {
@@ -59,6 +69,14 @@ struct irq_vectors {
   std::uint32_t index = 0;
   std::uint32_t start = 0;
   std::uint32_t count = 0;
+};
+
+/// A write that an eventfd makes, of 1, 2, 4 or 8 bytes at a multiple of that.
+struct event_write {
+  std::uint32_t index = 0;  // the region
+  std::uint64_t offset = 0;
+  std::uint32_t bytes = 4;
+  std::uint64_t value = 0;
 };
 
 /// How one started operation ended.
@@ -130,6 +148,13 @@ class device_transport {
   /// @error invalid also for no vectors; in the reply `os` with EINVAL where the interrupt is not
   ///        in use
   [[nodiscard]] virtual result<ticket> trigger_irqs(const irq_vectors& which) noexcept = 0;
+  /// Has the kernel make the write whenever the eventfd fires: so who has the eventfd, and not the
+  /// device, rings a doorbell. What is mapped shows it a moment later. @spec VFIO_DEVICE_IOEVENTFD
+  /// @param eventfd  borrowed during the call; -1: such a write is made no more
+  /// @error          unsupported: no kernel is in between
+  [[nodiscard]] virtual result<ticket> set_ioeventfd(const event_write&, int) noexcept {
+    return fail(errc::unsupported);
+  }
   // Until a reset has ended other operations may be refused as busy: what they found would mean
   // nothing. @error in the reply, too: unsupported, where there is no such reset
   [[nodiscard]] virtual result<ticket> reset() noexcept = 0;
@@ -150,5 +175,16 @@ class device_transport {
   /// Nobody will take this result: frees its place when it arrives.
   virtual void abandon(ticket which) noexcept = 0;
 };
+
+/// The region of that type. @return empty: the device has none
+[[nodiscard]] inline std::optional<std::uint32_t> find_region(const device_transport& device,
+                                                              const region_type& type) noexcept {
+  for (std::uint32_t index = 0; index < device.info().region_count; ++index) {
+    if (device.region_at(index).size != 0 && device.region_at(index).type == type) {
+      return index;
+    }
+  }
+  return std::nullopt;
+}
 
 }  // namespace runnel::vfio

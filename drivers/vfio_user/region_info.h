@@ -13,7 +13,7 @@ namespace runnel::vfio_user {
   return region.fd >= 0 && !region.areas.empty();
 }
 
-/// Bytes of the whole description: the fixed part, and the areas that may be mapped.
+/// Bytes of the whole description: the fixed part, what kind it is, the areas that may be mapped.
 [[nodiscard]] std::size_t region_info_bytes(const vfio::region_info& region) noexcept;
 
 /// Writes the payload of a DEVICE_GET_REGION_INFO reply: everything when `into` has room for

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "drivers/vfio_user/region_info.h"
 #include "drivers/vfio_user/server_testing.h"
 
 namespace runnel::vfio_user {
@@ -88,6 +89,32 @@ TEST_F(ServerRequests, AreasAndDescriptorComeOnlyWhenThereIsRoomForThem) {
     ASSERT_EQ(::pwrite(host.model.doorbells.get(), &mark, 1, 0x1004), 1);
     EXPECT_EQ(static_cast<const char*>(shared)[4], 'x');
     ::munmap(shared, 0x1000);
+  }
+}
+
+TEST_F(ServerRequests, ARegionOfItsOwnComesWithItsTypeBeforeItsAreas) {
+  constexpr vfio::region_type own{.type = 0x8000'8086, .subtype = 1};
+  for (const bool mappable : {false, true}) {
+    vfio::region_info region;
+    region.flags = uapi::region_flags::read;
+    region.size = 0x2000;
+    region.type = own;
+    if (mappable) {
+      region.fd = 0;
+      region.areas = {{.offset = 0x1000, .length = 0x1000}};
+    }
+    std::vector<std::byte> told(region_info_bytes(region));
+    EXPECT_EQ(told.size(), mappable ? 80U : 48U);
+    encode_region_info(region, 9, told);
+    const std::span<const std::byte> bytes{told};
+    EXPECT_EQ(read_wire<uapi::region_info>(bytes)->cap_offset, 32U);
+    const auto type = *read_wire<uapi::region_info_cap_type>(bytes.subspan(32));
+    EXPECT_EQ(type.header.id, uapi::region_caps::type);
+    EXPECT_EQ(type.header.version, 1U);
+    EXPECT_EQ(type.header.next, mappable ? 48U : 0U);
+    EXPECT_EQ((vfio::region_type{.type = type.type, .subtype = type.subtype}), own);
+    EXPECT_TRUE(!mappable || read_wire<uapi::info_cap_header>(bytes.subspan(48))->id ==
+                                 uapi::region_caps::sparse_mmap);
   }
 }
 

@@ -112,7 +112,7 @@ outcome<vfio_host::access> vfio_host::begin_by_group(const pci::device& which,
                                                      vfio::container_domain& domain) {
   vfio::group_device device{.address = pci::to_string(which.where),
                             .group = static_cast<int>(which.group.value_or(0))};
-  return begin(std::make_unique<vfio::group_opener>(*system_, domain, std::move(device)));
+  return begin(std::make_unique<vfio::group_opener>(domain, std::move(device)));
 }
 
 outcome<vfio_host::access> vfio_host::open_by_node(const pci::device& which,

@@ -20,6 +20,7 @@ class cdev_file final : public device_operations {
   ~cdev_file() override {
     if (bound_ != nullptr) {
       iommufd().detach(function());
+      function().pasids.clear();
       iommufd().unbind(function().devid);
       function().devid = 0;
       function().by_cdev = false;
@@ -28,6 +29,7 @@ class cdev_file final : public device_operations {
     }
   }
 
+  [[nodiscard]] bool is_for_kvm() const override { return true; }
   [[nodiscard]] int ioctl(unsigned long request, std::uintptr_t argument) override {
     namespace ask = vfio::uapi::ioctls;
     if (request == ask::device_bind_iommufd) {
@@ -105,16 +107,36 @@ class cdev_file final : public device_operations {
       return -EINVAL;
     }
     if ((asked.flags & vfio::uapi::attach_pasid) != 0) {
-      return asked.argsz < sizeof(asked) ? -EINVAL : -EOPNOTSUPP;  // it has none
+      return asked.argsz < sizeof(asked) ? -EINVAL : attach_pasid(asked);
     }
     return iommufd().attach(function(), asked.pt_id);
   }
   [[nodiscard]] int detach(std::uintptr_t argument) const {
     const auto& asked = user<vfio::uapi::device_detach_iommufd_pt>(argument);
-    if (asked.argsz < vfio::uapi::detach_iommufd_pt_bytes_min || asked.flags != 0) {
+    const std::uint32_t flags_known = since(615) ? vfio::uapi::detach_pasid : 0;
+    if (asked.argsz < vfio::uapi::detach_iommufd_pt_bytes_min ||
+        (asked.flags & ~flags_known) != 0) {
       return -EINVAL;
     }
-    iommufd().detach(function());
+    if ((asked.flags & vfio::uapi::detach_pasid) == 0) {
+      iommufd().detach(function());
+      return 0;
+    }
+    if (asked.argsz < sizeof(asked)) {
+      return -EINVAL;
+    }
+    function().pasids.erase(asked.pasid);  // one that is not attached is none
+    return 0;
+  }
+  /// Once more: another table takes the place of the first.
+  [[nodiscard]] int attach_pasid(const vfio::uapi::device_attach_iommufd_pt& asked) const {
+    if (!function().options.pasids) {
+      return -EOPNOTSUPP;
+    }
+    if (!iommufd().has_table(asked.pt_id)) {
+      return -ENOENT;
+    }
+    function().pasids.insert_or_assign(asked.pasid, asked.pt_id);
     return 0;
   }
 

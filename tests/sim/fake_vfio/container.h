@@ -41,8 +41,11 @@ class type1_operations {
     const std::uint64_t last = asked.iova + (asked.size - 1);
     if (asked.argsz < sizeof(asked) || (asked.flags & ~(flag::read | flag::write)) != 0 ||
         asked.flags == 0 || asked.size == 0 ||
-        ((asked.iova | asked.size | asked.vaddr) & (page - 1)) != 0 || last < asked.iova) {
+        ((asked.iova | asked.size | asked.vaddr) & (page - 1)) != 0) {
       return -EINVAL;
+    }
+    if (last < asked.iova) {
+      return wrapped();
     }
     if (space_->overlaps(asked.iova, last)) {
       return -EEXIST;
@@ -71,9 +74,11 @@ class type1_operations {
       return -EINVAL;
     }
     if (all ? (asked.iova | asked.size) != 0
-            : asked.size == 0 || ((asked.iova | asked.size) & (page - 1)) != 0 ||
-                  asked.iova + (asked.size - 1) < asked.iova) {
+            : asked.size == 0 || ((asked.iova | asked.size) & (page - 1)) != 0) {
       return -EINVAL;
+    }
+    if (!all && asked.iova + (asked.size - 1) < asked.iova) {
+      return wrapped();
     }
     const auto bytes =
         space_->unmap(asked.iova, all ? ~std::uint64_t{0} : asked.iova + (asked.size - 1));
@@ -108,6 +113,9 @@ class type1_operations {
   }
 
  private:
+  [[nodiscard]] int wrapped() const {
+    return machine_->options.version < 618 ? -EINVAL : -EOVERFLOW;
+  }
   [[nodiscard]] std::vector<std::byte> capabilities() const {
     std::vector<std::byte> bytes;
     const auto append = [&bytes](const auto& part) {

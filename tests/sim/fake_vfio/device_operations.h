@@ -1,7 +1,11 @@
 #pragma once
 
+#include <poll.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -21,8 +25,10 @@ class device_operations : public kernel_file {
  public:
   static constexpr unsigned region_shift = 40;  // a region's number is in the file's offset
   static constexpr std::uint32_t regions = 9;
+  static constexpr std::size_t event_writes_max = 1000;
 
   [[nodiscard]] std::int64_t pread(std::span<std::byte> into, std::uint64_t offset) override {
+    make_event_writes();
     return function().read(static_cast<std::uint32_t>(offset >> region_shift), offset & offset_mask,
                            into);
   }
@@ -82,6 +88,8 @@ class device_operations : public kernel_file {
         return tell_hot_reset(argument);
       case ask::device_pci_hot_reset:
         return hot_reset(argument);
+      case ask::device_ioeventfd:
+        return set_event_write(user<vfio::uapi::device_ioeventfd>(argument));
       case ask::device_feature:
         return host().options.version < 507 ? -ENOTTY : do_feature(argument);
       default:
@@ -112,13 +120,13 @@ class device_operations : public kernel_file {
   static constexpr std::uint64_t offset_mask = (std::uint64_t{1} << region_shift) - 1;
   static constexpr std::uint64_t table_end = pci_function::msix_table + 0x1000;
 
-  [[nodiscard]] static int tell_device(std::uintptr_t argument) {
+  [[nodiscard]] int tell_device(std::uintptr_t argument) const {
     auto& told = user<vfio::uapi::device_info>(argument);
     if (told.argsz < vfio::uapi::device_info_bytes_min) {
       return -EINVAL;
     }
     told.flags = vfio::uapi::device_flags::pci | vfio::uapi::device_flags::reset;
-    told.num_regions = regions;
+    told.num_regions = regions + (function().options.own_region ? 1 : 0);
     told.num_irqs = interrupts::kinds;
     return 0;
   }
@@ -127,7 +135,8 @@ class device_operations : public kernel_file {
     namespace flag = vfio::uapi::region_flags;
     auto& told = user<vfio::uapi::region_info>(argument);
     constexpr std::uint32_t vga = 8;
-    if (told.argsz < sizeof(told) || told.index >= vga) {
+    const bool is_own = told.index == pci_function::own_region && function().options.own_region;
+    if (told.argsz < sizeof(told) || (told.index >= vga && !is_own)) {
       return -EINVAL;
     }
     told.flags = 0;
@@ -141,23 +150,71 @@ class device_operations : public kernel_file {
       told.flags = flag::read | flag::write | flag::mmap;
       told.size = pci_function::bar_bytes;
       if (function().options.msix_mappable) {
-        add_capability(told);
+        add_capability(told,
+                       vfio::uapi::info_cap_header{
+                           .id = vfio::uapi::region_caps::msix_mappable, .version = 1, .next = 0});
       }
+    } else if (is_own) {
+      told.flags = flag::read | flag::write;
+      told.size = pci_function::own_bytes;
+      add_capability(told,
+                     vfio::uapi::region_info_cap_type{
+                         .header = {.id = vfio::uapi::region_caps::type, .version = 1, .next = 0},
+                         .type = function().options.own_region->type,
+                         .subtype = function().options.own_region->subtype});
     }
     return 0;
   }
-  static void add_capability(vfio::uapi::region_info& told) {
-    constexpr auto needed =
-        static_cast<std::uint32_t>(sizeof(told) + sizeof(vfio::uapi::info_cap_header));
+  template <class Capability>
+  static void add_capability(vfio::uapi::region_info& told, const Capability& only) {
+    constexpr auto needed = static_cast<std::uint32_t>(sizeof(told) + sizeof(only));
     told.flags |= vfio::uapi::region_flags::caps;
     if (told.argsz < needed) {
       told.argsz = needed;
       return;
     }
     told.cap_offset = sizeof(told);
-    const vfio::uapi::info_cap_header mappable{
-        .id = vfio::uapi::region_caps::msix_mappable, .version = 1, .next = 0};
-    std::memcpy(reinterpret_cast<std::byte*>(&told) + sizeof(told), &mappable, sizeof(mappable));
+    std::memcpy(reinterpret_cast<std::byte*>(&told) + sizeof(told), &only, sizeof(only));
+  }
+
+  /// @spec Linux vfio_pci_rdwr.c, vfio_pci_ioeventfd
+  [[nodiscard]] int set_event_write(const vfio::uapi::device_ioeventfd& asked) {
+    const std::uint64_t bytes = asked.flags;
+    const std::uint64_t offset = asked.offset & offset_mask;
+    const bool in_bar = asked.offset >> region_shift == 0 &&
+                        range_within(offset, bytes, pci_function::bar_bytes) &&
+                        !(offset < table_end && offset + bytes > pci_function::msix_table);
+    if (asked.argsz < sizeof(asked) || !std::has_single_bit(bytes) || bytes > sizeof(asked.data) ||
+        asked.fd < -1 || !in_bar) {
+      return -EINVAL;
+    }
+    event_write wanted{.offset = offset, .bytes = bytes, .value = asked.data, .event = {}};
+    const auto same = std::ranges::find(event_writes_, wanted);
+    if (asked.fd < 0) {
+      return same == event_writes_.end() ? -ENODEV : (event_writes_.erase(same), 0);
+    }
+    if (same != event_writes_.end()) {
+      return -EEXIST;
+    }
+    if (event_writes_.size() >= event_writes_max) {
+      return -ENOSPC;
+    }
+    if (const int wrong = interrupts::take_eventfd(asked.fd, wanted.event); wrong != 0) {
+      return wrong;
+    }
+    event_writes_.push_back(std::move(wanted));
+    return 0;
+  }
+  /// What eventfds have asked for since. The kernel does it at once; here nobody sees a difference.
+  void make_event_writes() const {
+    for (const event_write& each : event_writes_) {
+      pollfd fired{.fd = each.event.get(), .events = POLLIN, .revents = 0};
+      std::uint64_t count = 0;
+      if (::poll(&fired, 1, 0) == 1 && ::read(fired.fd, &count, sizeof(count)) == sizeof(count)) {
+        static_cast<void>(function().write(
+            0, each.offset, std::as_bytes(std::span{&each.value, 1}).first(each.bytes)));
+      }
+    }
   }
 
   [[nodiscard]] int tell_hot_reset(std::uintptr_t argument) const {
@@ -226,8 +283,18 @@ class device_operations : public kernel_file {
          }},
         {feature::low_power_entry, 601, flag::set, 0,
          [](pci_function& function, std::byte*) {
-           function.asleep = true;
-           return 0;
+           return std::exchange(function.asleep, true) ? -EINVAL : 0;
+         }},
+        {feature::low_power_entry_with_wakeup, 601, flag::set,
+         sizeof(vfio::uapi::device_low_power_entry_with_wakeup),
+         [](pci_function& function, std::byte* data) {
+           vfio::uapi::device_low_power_entry_with_wakeup asked{};
+           std::memcpy(&asked, data, sizeof(asked));
+           unique_fd event;
+           const int wrong = asked.wakeup_eventfd < 0
+                                 ? -EBADF
+                                 : interrupts::take_eventfd(asked.wakeup_eventfd, event);
+           return wrong != 0 || !std::exchange(function.asleep, true) ? wrong : -EINVAL;
          }},
         {feature::low_power_exit, 601, flag::set, 0,
          [](pci_function& function, std::byte*) {
@@ -264,8 +331,20 @@ class device_operations : public kernel_file {
     return rule->act(function(), reinterpret_cast<std::byte*>(argument) + sizeof(asked));
   }
 
+  struct event_write {
+    std::uint64_t offset;
+    std::uint64_t bytes;
+    std::uint64_t value;
+    unique_fd event;
+
+    friend bool operator==(const event_write& one, const event_write& other) {
+      return one.offset == other.offset && one.bytes == other.bytes && one.value == other.value;
+    }
+  };
+
   machine* machine_;
   pci_function* function_;
+  std::vector<event_write> event_writes_;
 };
 
 }  // namespace runnel::sim

@@ -37,6 +37,8 @@ class kernel_file {
     return std::nullopt;
   }
 
+  /// Whether it is a group or a device, of which KVM may be told.
+  [[nodiscard]] virtual bool is_for_kvm() const { return false; }
   // What kind it is: null unless it is that.
   [[nodiscard]] virtual group_file* as_group() { return nullptr; }
   [[nodiscard]] virtual group_home* as_group_home() { return nullptr; }

@@ -23,6 +23,7 @@ class group_file final : public kernel_file, public std::enable_shared_from_this
   [[nodiscard]] int number() const { return number_; }
   [[nodiscard]] const std::shared_ptr<group_home>& home() const { return home_; }
   [[nodiscard]] group_file* as_group() override { return this; }
+  [[nodiscard]] bool is_for_kvm() const override { return true; }
   int devices_open = 0;
 
   [[nodiscard]] int ioctl(unsigned long request, std::uintptr_t argument) override {
@@ -71,11 +72,11 @@ class group_file final : public kernel_file, public std::enable_shared_from_this
       return -EINVAL;
     }
     if (file == nullptr) {
-      return -EBADF;
+      return machine_->options.version < 601 ? -EINVAL : -EBADF;
     }
     group_home* const home = file->as_group_home();
     if (home == nullptr) {
-      return -EBADFD;
+      return machine_->options.version < 602 ? -EINVAL : -EBADFD;
     }
     if (!viable()) {
       return -EPERM;

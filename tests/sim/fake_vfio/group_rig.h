@@ -42,7 +42,7 @@ class group_rig {
     vfio::group_device device{.address = is.address, .group = is.group, .token = is.token};
     return std::make_unique<vfio::kernel_device>(
         kernel, std::make_unique<deferred_calls>(calls),
-        std::make_unique<vfio::group_opener>(kernel, *domain, std::move(device)));
+        std::make_unique<vfio::group_opener>(*domain, std::move(device)));
   }
   /// Ready, or gone.
   [[nodiscard]] std::unique_ptr<vfio::kernel_device> open(std::size_t which = 0) {

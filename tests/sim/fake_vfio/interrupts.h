@@ -71,6 +71,18 @@ class interrupts {
     }
   }
   [[nodiscard]] std::size_t allocated() const { return vectors_.size(); }
+  /// Any negative number is none. Eventfds are files of no type. @return 0 or an errno
+  [[nodiscard]] static int take_eventfd(std::int32_t fd, unique_fd& into) {
+    struct stat status{};
+    if (fd >= 0 && ::fstat(fd, &status) != 0) {
+      return -EBADF;
+    }
+    if (fd >= 0 && (status.st_mode & S_IFMT) != 0) {
+      return -EINVAL;
+    }
+    into = unique_fd{fd < 0 ? -1 : ::dup(fd)};
+    return 0;
+  }
   void release() {
     disable();
     single_ = {};
@@ -177,18 +189,6 @@ class interrupts {
     return 0;
   }
 
-  /// Any negative number is none. Eventfds are files of no type.
-  [[nodiscard]] static int take_eventfd(std::int32_t fd, unique_fd& into) {
-    struct stat status{};
-    if (fd >= 0 && ::fstat(fd, &status) != 0) {
-      return -EBADF;
-    }
-    if (fd >= 0 && (status.st_mode & S_IFMT) != 0) {
-      return -EINVAL;
-    }
-    into = unique_fd{fd < 0 ? -1 : ::dup(fd)};
-    return 0;
-  }
   static void signal(const unique_fd& eventfd) {
     const std::uint64_t one = 1;
     static_cast<void>(::write(eventfd.get(), &one, sizeof(one)) == sizeof(one));

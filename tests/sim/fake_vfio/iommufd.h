@@ -61,6 +61,9 @@ class iommufd_file final : public group_home {
         devices_, [&](const auto& each) { return each.second->options.group == group; });
   }
 
+  [[nodiscard]] bool has_table(std::uint32_t id) const {
+    return hwpts_.contains(id) || space_of(id) != nullptr;
+  }
   /// Has it translated by this object from now on. @return 0 or an errno
   [[nodiscard]] int attach(pci_function& function, std::uint32_t id) {
     const auto hwpt = hwpts_.find(id);

@@ -25,6 +25,7 @@
 #include "tests/sim/fake_vfio/container.h"
 #include "tests/sim/fake_vfio/group.h"
 #include "tests/sim/fake_vfio/iommufd.h"
+#include "tests/sim/fake_vfio/kvm.h"
 #include "tests/sim/fake_vfio/machine.h"
 
 namespace runnel::sim {
@@ -249,6 +250,9 @@ class fake_kernel final : public vfio::syscalls {
     constexpr std::string_view nodes = "/dev/vfio/devices/";
     if (path == "/dev/vfio/vfio") {
       return give(std::make_shared<container_file>(under));
+    }
+    if (path == "/dev/kvm") {
+      return give(std::make_shared<kvm_file>(under));
     }
     if (path == "/dev/iommu") {
       return under.options.iommufd ? give(std::make_shared<iommufd_file>(under)) : -ENOENT;

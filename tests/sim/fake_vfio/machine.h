@@ -49,6 +49,7 @@ class machine {
   memlock_account account;
   std::vector<std::unique_ptr<pci_function>> functions;
   std::vector<bar_map> bar_maps;
+  int known_to_kvm = 0;                                   // groups and devices
   std::map<int, std::weak_ptr<kernel_file>> open_groups;  // also by their devices
   std::map<int, std::byte*> memory_of_file;  // where the process has a file that it maps for DMA
   std::function<std::shared_ptr<kernel_file>(int fd)> file_of;

@@ -9,10 +9,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
 
+#include "drivers/vfio/transport.h"
 #include "mempool/base/check.h"
 #include "mempool/base/checked.h"
 #include "mempool/base/unique_fd.h"
@@ -33,7 +36,9 @@ struct function_options {
   unsigned address_bits = 48;  // that its IOMMU translates
   bool no_iommu = false;       // nothing translates: it reaches all memory
   std::string token = {};      // a VF's, which its user must know
-  bool has_virtual_functions = false;  // so that a token can be set
+  bool has_virtual_functions = false;                // so that a token can be set
+  std::optional<vfio::region_type> own_region = {};  // one beyond the numbered ones
+  bool pasids = false;  // it and its IOMMU know several address spaces at a time
 };
 
 /// A PCI function, NVMe-like: BAR0 with registers, doorbells and the MSI-X table, configuration
@@ -42,11 +47,14 @@ class pci_function {
  public:
   static constexpr std::uint64_t bar_bytes = 0x4000;
   static constexpr std::uint64_t config_bytes = 0x1000;
+  static constexpr std::uint64_t own_bytes = 0x100;    // of the region beyond the numbered ones
   static constexpr std::uint64_t msix_table = 0x2000;  // in BAR0; its page
   static constexpr std::uint64_t command_at = 4;
   static constexpr std::uint16_t command_after_open = 0x0103;  // bus master off
   static constexpr std::uint16_t memory_enabled = 1U << 1;
   static constexpr std::uint16_t bus_master = 1U << 2;
+
+  static constexpr std::uint32_t own_region = 9;  // its number
 
   explicit pci_function(function_options made_as)
       : options{std::move(made_as)},
@@ -74,6 +82,7 @@ class pci_function {
   bool asleep = false;
   bool absent = false;
   std::array<std::byte, 16> vf_token{};
+  std::map<std::uint32_t, std::uint32_t> pasids;  // and what each is attached to
 
   [[nodiscard]] std::span<std::byte> bar() { return bar_; }
   [[nodiscard]] int bar_fd() const { return file_.get(); }
@@ -133,7 +142,7 @@ class pci_function {
     const auto into = reachable(region, offset, from.size());
     const bool is_command = region == 7 && offset == command_at && from.size() == 2;
     for (std::size_t i = 0; i < into.first.size() && !absent; ++i) {
-      if (is_command || (region == 0 && !in_table(region, offset + i))) {
+      if (is_command || region == own_region || (region == 0 && !in_table(region, offset + i))) {
         into.first[i] = from[i];
       }
     }
@@ -164,6 +173,11 @@ class pci_function {
                  ? within(config_)
                  : std::pair{std::span<std::byte>{}, std::int64_t{-EFAULT}};
     }
+    if (region == own_region && options.own_region) {
+      return range_within(offset, bytes, own_.size())
+                 ? within(own_)
+                 : std::pair{std::span<std::byte>{}, std::int64_t{-EINVAL}};
+    }
     if (region != 0 || offset >= bar_.size()) {
       return {{}, -EINVAL};
     }
@@ -176,6 +190,7 @@ class pci_function {
   unique_fd file_;
   std::span<std::byte> bar_;
   std::array<std::byte, config_bytes> config_{};
+  std::array<std::byte, own_bytes> own_{};
 };
 
 }  // namespace runnel::sim
