@@ -9,8 +9,8 @@ import judge_io
 import judge_lose
 import judge_vfio
 from laboratory import DISK_MIB, lab_case, laboratory, place
-from vfio_cases import (BEST, CONTROLLER, DEBIAN, FEW_MIB, IN_SLOT, MODULES, OWN_CDEV, OWN_GROUP,
-                        at, check, drive, setup, write_image)
+from vfio_cases import (BEST, CONTROLLER, FEW_MIB, IN_SLOT, MODULES, OWN_CDEV, OWN_GROUP, at, check,
+                        drive, setup, write_image)
 
 SCRATCH_MIB = 1  # so that our program has soon filled it
 # A port whose link can be reset: of QEMU's others the kernel waits in vain for a link.
@@ -62,7 +62,7 @@ CASES = (
                        lose_case("kill", (judge_lose.ends_in_time, judge_lose.was_killed,
                                           judge_lose.was_started))), OWN_GROUP),
     *at(BEST, lab_case("unbind", "vfio", "the kernel wants the disk back from our program",
-                       lose_case("unbind", judge_lose.ENDS)), (*OWN_CDEV, *DEBIAN)),
+                       lose_case("unbind", judge_lose.ENDS)), OWN_CDEV),
     *at(BEST, lab_case("unplug", "vfio", "the disk is pulled out while our program uses it",
                        lose_case("unplug", (*judge_lose.ENDS, judge_vfio.was_gone))), OWN_CDEV),
     *at(BEST, lab_case("aer", "vfio", "an error of the PCI link while our program uses the disk",
