@@ -16,6 +16,7 @@
 #include "drivers/vfio/syscalls.h"
 #include "drivers/vfio/uapi/cdev.h"
 #include "drivers/vfio/uapi/iommufd.h"
+#include "drivers/vfio/uapi/kvm.h"
 #include "drivers/vfio/uapi/type1.h"
 #include "drivers/vfio/uapi/vfio.h"
 #include "tests/sim/conformance/subject.h"
@@ -81,6 +82,11 @@ class bare_user {
         .argsz = uapi::attach_iommufd_pt_bytes_min, .flags = flags, .pt_id = to, .pasid = 0};
     return ask(device, uapi::ioctls::device_attach_iommufd_pt, asked);
   }
+  [[nodiscard]] int attach_pasid(std::uint32_t to) {
+    uapi::device_attach_iommufd_pt asked{
+        .argsz = sizeof(asked), .flags = uapi::attach_pasid, .pt_id = to, .pasid = 1};
+    return ask(device, uapi::ioctls::device_attach_iommufd_pt, asked);
+  }
   void alloc_ioas() {
     iommu::ioas_alloc asked{.size = sizeof(asked), .flags = 0, .out_ioas_id = 0};
     ASSERT_EQ(ask(container, iommu::ioctls::ioas_alloc, asked), 0);
@@ -100,6 +106,47 @@ class bare_user {
     ASSERT_EQ(set_container(container.get()), 0);
     ASSERT_EQ(set_iommu(), 0);
     ASSERT_EQ(get_device(address()), 0);
+  }
+
+  // KVM, which may be told of the group or of the device.
+
+  vfio::kernel_fd machine;
+  vfio::kernel_fd kvm;  // its device for VFIO
+
+  void open_kvm() {
+    vfio::kernel_fd all;
+    ASSERT_EQ(open("/dev/kvm", all), 0) << "try `modprobe kvm-amd` or kvm-intel";
+    const auto made = system().ioctl(all.get(), uapi::kvm::ioctls::create_vm, 0);
+    ASSERT_TRUE(made.has_value());
+    machine = vfio::kernel_fd{system(), *made};
+    ASSERT_EQ(make_kvm(kvm), 0);
+  }
+  [[nodiscard]] int make_kvm(vfio::kernel_fd& into) {
+    uapi::kvm::create_device asked{.type = uapi::kvm::dev_type_vfio, .fd = 0, .flags = 0};
+    const int answer = ask(machine, uapi::kvm::ioctls::create_device, asked);
+    into = answer == 0 ? vfio::kernel_fd{system(), static_cast<int>(asked.fd)} : vfio::kernel_fd{};
+    return answer;
+  }
+  [[nodiscard]] int tell_kvm(std::uint64_t attribute, std::int32_t file) {
+    uapi::kvm::device_attr asked{.flags = 0,
+                                 .group = uapi::kvm::vfio_file,
+                                 .attr = attribute,
+                                 .addr = reinterpret_cast<std::uintptr_t>(&file)};
+    return ask(kvm, uapi::kvm::ioctls::set_device_attr, asked);
+  }
+  [[nodiscard]] int tell_kvm(std::uint64_t attribute) {
+    return tell_kvm(attribute, how_ == way::cdev ? device.get() : group.get());
+  }
+  /// As far as one may be told of: nothing of the device is open.
+  void open_what_kvm_knows() {
+    open_container();
+    if (how_ == way::cdev) {
+      ASSERT_EQ(open(node_path(), device), 0);
+      return;
+    }
+    ASSERT_EQ(open(group_path(), group), 0);
+    ASSERT_EQ(set_container(container.get()), 0);
+    ASSERT_EQ(set_iommu(), 0);
   }
 
   // Memory.

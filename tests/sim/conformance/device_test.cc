@@ -29,18 +29,6 @@ class DeviceConformance : public Conformance {
       }
     }
   }
-  /// Where configuration space has the capability; 0: nowhere.
-  [[nodiscard]] std::uint64_t capability(std::uint8_t wanted) {
-    constexpr std::uint64_t first_at = 0x34;
-    std::uint64_t at = read(config, first_at, 1);
-    for (int links = 0; at != 0 && links < 48; ++links) {
-      if (read(config, at, 1) == wanted) {
-        return at;
-      }
-      at = read(config, at + 1, 1);
-    }
-    return 0;
-  }
 };
 
 INSTANTIATE_TEST_SUITE_P(Each, DeviceConformance, testing::ValuesIn(subject_kinds()),

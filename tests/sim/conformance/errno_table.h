@@ -20,6 +20,17 @@ struct errno_row {
   const char* what;
   std::array<int, ways> expected;
   int (*provoke)(Asked& asked);
+  /// What older kernels said by one way.
+  struct {
+    unsigned since = 0;  // the first kernel that the table is of: 602 is 6.2
+    int before = no_row;
+    way how = way::group;
+  } change = {};
+
+  [[nodiscard]] int expected_of(const subject_kind& kind) const {
+    const bool is_old = kind.how == change.how && kind.kernel_version < change.since;
+    return is_old ? change.before : expected[static_cast<std::size_t>(kind.how)];
+  }
 };
 
 /// "EINVAL"; "-" for none.

@@ -2,6 +2,7 @@
 // fake, and that errno reaches the driver. Method: the table of refusals below, provoked through a
 // transport and its domain; each row is printed with what came of it.
 #include <fmt/format.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 
 #include <cerrno>
@@ -48,9 +49,28 @@ class ErrnoConformance : public Conformance {
   [[nodiscard]] std::span<std::byte> registers() {
     return device().map_region(bar, device().region_at(bar).areas.front().offset, page);
   }
+  [[nodiscard]] int sleep_until(const vfio::uapi::device_low_power_entry_with_wakeup& woken) {
+    return number_of(end(device().device_feature(
+        vfio::uapi::features::low_power_entry_with_wakeup | vfio::uapi::feature_flags::set,
+        bytes_of(woken))));
+  }
+  [[nodiscard]] int set_event_write(const vfio::event_write& what, int eventfd) {
+    return number_of(end(device().set_ioeventfd(what, eventfd)));
+  }
+  [[nodiscard]] int make_event_write(const vfio::event_write& what) {
+    return set_event_write(what, event_.get());
+  }
+  [[nodiscard]] int end_event_write(const vfio::event_write& what) {
+    return set_event_write(what, -1);
+  }
+  [[nodiscard]] std::uint64_t table_offset() { return read(config, capability(0x11) + 4, 4) & ~7U; }
+  using Conformance::admin_attributes_at;
   static constexpr std::uint32_t pin = intx;
   static constexpr std::uint32_t messages = msix;
   static constexpr std::uint16_t memory_on = memory_and_master;
+
+ private:
+  unique_fd event_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
 };
 
 namespace feature = vfio::uapi::features;
@@ -114,13 +134,16 @@ const errno_row<ErrnoConformance> refusals[] = {
      {0, 0, 0, ENOTTY},
      [](ErrnoConformance& on) {
        return on.feature(feature::low_power_entry | flag::probe | flag::set);
-     }},
+     },
+     {.since = 601, .before = ENOTTY}},
     {"a feature that is there, asked nothing",
      {EINVAL, EINVAL, EINVAL, ENOTTY},
-     [](ErrnoConformance& on) { return on.feature(feature::low_power_entry); }},
+     [](ErrnoConformance& on) { return on.feature(feature::low_power_entry); },
+     {.since = 601, .before = ENOTTY}},
     {"a feature that can only be set, got",
      {EINVAL, EINVAL, EINVAL, ENOTTY},
-     [](ErrnoConformance& on) { return on.feature(feature::low_power_entry | flag::get, 8); }},
+     [](ErrnoConformance& on) { return on.feature(feature::low_power_entry | flag::get, 8); },
+     {.since = 601, .before = ENOTTY}},
     {"registers while it sleeps",  // a call wakes it
      {0, 0, 0, no_row},
      [](ErrnoConformance& on) {
@@ -128,6 +151,65 @@ const errno_row<ErrnoConformance> refusals[] = {
        const int answer = on.read_register();
        EXPECT_EQ(on.feature(feature::low_power_exit | flag::set), 0);
        return answer;
+     },
+     {.since = 601}},
+    {"sleep while it sleeps",
+     {EINVAL, EINVAL, EINVAL, no_row},
+     [](ErrnoConformance& on) {
+       EXPECT_EQ(on.feature(feature::low_power_entry | flag::set), 0);
+       const int answer = on.feature(feature::low_power_entry | flag::set);
+       EXPECT_EQ(on.feature(feature::low_power_exit | flag::set), 0);
+       return answer;
+     },
+     {.since = 601}},
+    {"no sleep, of what is awake",
+     {0, 0, 0, ENOTTY},
+     [](ErrnoConformance& on) { return on.feature(feature::low_power_exit | flag::set); },
+     {.since = 601, .before = ENOTTY}},
+    {"sleep with an eventfd that is no descriptor",
+     {EBADF, EBADF, EBADF, ENOTTY},
+     [](ErrnoConformance& on) {
+       return on.sleep_until({.wakeup_eventfd = 999'999, .reserved = 0});
+     },
+     {.since = 601, .before = ENOTTY}},
+    {"sleep with an eventfd that is a file",
+     {EINVAL, EINVAL, EINVAL, ENOTTY},
+     [](ErrnoConformance& on) {
+       const unique_fd file{::memfd_create("", 0)};
+       return on.sleep_until({.wakeup_eventfd = file.get(), .reserved = 0});
+     },
+     {.since = 601, .before = ENOTTY}},
+    {"sleep with less than an eventfd",
+     {EINVAL, EINVAL, EINVAL, ENOTTY},
+     [](ErrnoConformance& on) {
+       return on.feature(feature::low_power_entry_with_wakeup | flag::set, 4);
+     },
+     {.since = 601, .before = ENOTTY}},
+    {"an event's write into the MSI-X table",
+     {EINVAL, EINVAL, EINVAL, no_row},
+     [](ErrnoConformance& on) { return on.make_event_write({.offset = on.table_offset()}); }},
+    {"an event's write to configuration space",
+     {EINVAL, EINVAL, EINVAL, no_row},
+     [](ErrnoConformance& on) { return on.make_event_write({.index = 7, .offset = 4}); }},
+    {"an event's write, made twice",
+     {EEXIST, EEXIST, EEXIST, no_row},
+     [](ErrnoConformance& on) {
+       const vfio::event_write what{.offset = ErrnoConformance::admin_attributes_at};
+       EXPECT_EQ(on.make_event_write(what), 0);
+       const int answer = on.make_event_write(what);
+       EXPECT_EQ(on.end_event_write(what), 0);
+       return answer;
+     }},
+    {"an event's write that is not there, ended",
+     {ENODEV, ENODEV, ENODEV, no_row},
+     [](ErrnoConformance& on) {
+       return on.end_event_write({.offset = ErrnoConformance::admin_attributes_at});
+     }},
+    {"an event's write by what is a file",
+     {EINVAL, EINVAL, EINVAL, no_row},
+     [](ErrnoConformance& on) {
+       const unique_fd file{::memfd_create("", 0)};
+       return on.set_event_write({.offset = ErrnoConformance::admin_attributes_at}, file.get());
      }},
     {"the token of what has no virtual functions",
      {ENOTTY, ENOTTY, ENOTTY, ENOTTY},
@@ -139,7 +221,7 @@ INSTANTIATE_TEST_SUITE_P(Each, ErrnoConformance, testing::ValuesIn(subject_kinds
 
 TEST_P(ErrnoConformance, WhatIsRefusedIsRefusedWithTheErrnoOfTheTable) {
   for (const errno_row<ErrnoConformance>& each : refusals) {
-    const int expected = each.expected[static_cast<std::size_t>(GetParam().how)];
+    const int expected = each.expected_of(GetParam());
     if (expected == no_row) {
       continue;
     }

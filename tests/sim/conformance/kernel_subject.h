@@ -26,7 +26,8 @@ namespace runnel::sim {
 struct fake_computer {
   static constexpr std::uint32_t maps_max = 32;
 
-  fake_computer() {
+  /// @param version  of the kernel: 612 is 6.12
+  explicit fake_computer(unsigned version) : kernel{{.version = version, .maps_max = maps_max}} {
     const function_options& is = kernel.under.functions[0]->options;
     files.add(is.address, {.driver = "vfio-pci", .group = is.group});
     files.folder("/sys/bus/pci/devices/" + is.address + "/vfio-dev/" + is.node);
@@ -35,7 +36,7 @@ struct fake_computer {
     files.file("/dev/vfio/devices/" + is.node, "");
   }
 
-  fake_kernel kernel{{.maps_max = maps_max}};
+  fake_kernel kernel;
   pci::machine_for_tests files;
 };
 

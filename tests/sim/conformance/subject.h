@@ -73,6 +73,7 @@ class subject {
 struct subject_kind {
   std::string name;  // "fake_group"
   way how = way::group;
+  unsigned kernel_version = 612;  // 6.12
   std::function<std::unique_ptr<subject>()> make;
 
   // NOLINTNEXTLINE(readability-identifier-naming): googletest's word

@@ -1,3 +1,5 @@
+#include <sys/utsname.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -13,12 +15,27 @@
 namespace runnel::sim {
 namespace {
 
-[[nodiscard]] subject_kind fake_kind(way how) {
+[[nodiscard]] subject_kind fake_kind(way how, unsigned version = 612) {
   const std::string name{way_names[static_cast<std::size_t>(how)]};
-  return {.name = "fake_" + name, .how = how, .make = [name] {
+  return {.name = "fake_" + name + (version == 612 ? "" : "_" + std::to_string(version)),
+          .how = how,
+          .kernel_version = version,
+          .make = [name, version] {
             return std::make_unique<kernel_subject>("pci:0000:01:00.0?via=" + name,
-                                                    std::make_unique<fake_computer>());
+                                                    std::make_unique<fake_computer>(version));
           }};
+}
+
+/// Of the kernel that we run on: 612 for "6.12.95".
+[[nodiscard]] unsigned running_version() {
+  utsname names{};
+  CHECK(::uname(&names) == 0);
+  std::istringstream words{names.release};
+  unsigned major = 0;
+  unsigned minor = 0;
+  char dot = 0;
+  words >> major >> dot >> minor;
+  return major * 100 + minor;
 }
 
 [[nodiscard]] subject_kind real_kind(const std::string& address) {
@@ -27,6 +44,7 @@ namespace {
   CHECK(known != way_names.end());  // say which way: "?via=group"
   return {.name = "real_" + via,
           .how = static_cast<way>(known - way_names.begin()),
+          .kernel_version = running_version(),
           .make = [address] { return std::make_unique<kernel_subject>(address); }};
 }
 
@@ -34,8 +52,9 @@ namespace {
 
 const std::vector<subject_kind>& subject_kinds() {
   static const std::vector<subject_kind> all = [] {
-    std::vector<subject_kind> kinds{fake_kind(way::group), fake_kind(way::compat),
-                                    fake_kind(way::cdev)};
+    std::vector<subject_kind> kinds{fake_kind(way::group),      fake_kind(way::compat),
+                                    fake_kind(way::cdev),       fake_kind(way::group, 510),
+                                    fake_kind(way::group, 601), fake_kind(way::group, 702)};
     kinds.push_back({.name = "vfio_user", .how = way::vfio_user, .make = [] {
                        return std::make_unique<vfio_user_subject>();
                      }});

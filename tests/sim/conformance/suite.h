@@ -46,6 +46,7 @@ class lent_memory {
   lent_memory& operator=(const lent_memory&) = delete;
   ~lent_memory() { ::munmap(bytes_.data(), bytes_.size()); }
 
+  [[nodiscard]] std::span<std::byte> bytes() const { return bytes_; }
   /// @param at  bus address of the first page of all
   [[nodiscard]] region piece(std::size_t first_page, std::size_t pages,
                              std::uint64_t at = bus) const {
@@ -144,6 +145,18 @@ class Conformance : public testing::TestWithParam<subject_kind> {
   template <class Word>
   [[nodiscard]] error write(std::uint32_t index, std::uint64_t offset, Word value) {
     return end(device().region_write(index, offset, bytes_of(value)));
+  }
+  /// Where configuration space has the capability; 0: nowhere.
+  [[nodiscard]] std::uint64_t capability(std::uint8_t wanted) {
+    constexpr std::uint64_t first_at = 0x34;
+    std::uint64_t at = read(config, first_at, 1);
+    for (int links = 0; at != 0 && links < 48; ++links) {
+      if (read(config, at, 1) == wanted) {
+        return at;
+      }
+      at = read(config, at + 1, 1);
+    }
+    return 0;
   }
   [[nodiscard]] error trigger(std::uint32_t index, std::uint32_t start, std::uint32_t count) {
     return end(device().trigger_irqs({.index = index, .start = start, .count = count}));

@@ -275,9 +275,6 @@ class device_operations : public kernel_file {
     static const std::vector<feature_rule> all{
         {feature::pci_vf_token, 507, flag::set, 16,
          [](pci_function& function, std::byte* data) {
-           if (!function.options.has_virtual_functions) {
-             return -ENOTTY;
-           }
            std::copy_n(data, function.vf_token.size(), function.vf_token.begin());
            return 0;
          }},
@@ -316,7 +313,9 @@ class device_operations : public kernel_file {
     }
     const auto rule =
         std::ranges::find(rules(), asked.flags & flag::feature_mask, &feature_rule::number);
-    if (rule == rules().end() || rule->since > host().options.version) {
+    const bool is_pfs = rule != rules().end() && rule->number == vfio::uapi::features::pci_vf_token;
+    if (rule == rules().end() || rule->since > host().options.version ||
+        (is_pfs && !function().options.has_virtual_functions)) {
       return -ENOTTY;
     }
     if ((ops & ~rule->ops) != 0) {
