@@ -8,8 +8,8 @@
 // A virtual machine monitor tells KVM what its guest uses of VFIO, before it opens any device.
 namespace runnel::vfio {
 
-/// A group or node that KVM knows of; it forgets it when this goes, after the device was closed.
-/// Has descriptors of its own, for it goes on whatever thread closes the device.
+/// A group or node that KVM knows of; it forgets it when this goes. KVM and this keep it open until
+/// then. Has descriptors of its own, for it goes on whatever thread closes the device.
 class kvm_file {
  public:
   kvm_file(syscalls& system, kernel_fd kvm, kernel_fd file) noexcept

@@ -17,15 +17,20 @@ namespace {
   return without_value(ioctl_on(system, device, uapi::ioctls::device_attach_iommufd_pt, asked));
 }
 
+[[nodiscard]] result<> tell_of(int file, const kvm_vfio& kvm,
+                               std::optional<kvm_file>& told) noexcept {
+  auto added = kvm.add(file);
+  if (!added) {
+    return std::unexpected{added.error()};
+  }
+  told = std::move(*added);
+  return {};
+}
+
 }  // namespace
 
 result<> unbound_device::tell(const kvm_vfio& kvm) noexcept {
-  auto told = kvm.add(device_.get());
-  if (!told) {
-    return std::unexpected{told.error()};
-  }
-  told_ = std::move(*told);
-  return {};
+  return tell_of(device_.get(), kvm, told_);
 }
 
 /// Who has no token sends the structure that kernels before tokens know.
@@ -83,12 +88,7 @@ result<bool> unbound_group::is_viable() const noexcept {
 }
 
 result<> joined_group::tell(const kvm_vfio& kvm) noexcept {
-  auto told = kvm.add(group_.get());
-  if (!told) {
-    return std::unexpected{told.error()};
-  }
-  told_ = std::move(*told);
-  return {};
+  return tell_of(group_.get(), kvm, told_);
 }
 
 result<joined_group> unbound_group::join(int container) && noexcept {
