@@ -13,15 +13,16 @@ import guest  # noqa: E402
 class conformance_verdict(unittest.TestCase):
     OWN = next(where for where in conformance_cases.PLACES if where.kernel.name == "own")
 
-    def verdict_of(self, said: str, status: int = 0) -> bool:
+    def verdict_of(self, said: str, status: int = 0, sample: str = "sample 7\n") -> bool:
         report = guest.parse_report(
-            f"status {status}\nbegin conformance\n{said}\nend conformance\n")
+            f"{sample}status {status}\nbegin conformance\n{said}\nend conformance\n")
         return conformance_cases.suite_passed(report, self.OWN).passed
 
     def test_every_way_must_have_been_asked_and_no_case_may_have_failed(self) -> None:
         ways = "EFAULT real_group EFAULT\nEFAULT real_cdev -\nEFAULT real_compat -\n"
         good = f"{ways}[  PASSED  ] 48 tests."
         self.assertTrue(self.verdict_of(good))
+        self.assertFalse(self.verdict_of(good, sample=""))
         for said, status in ((good, 1), (ways, 0), (good.replace("real_cdev", ""), 0),
                              (good.replace("48", "44"), 0), (f"[  FAILED  ] x\n{good}", 0)):
             self.assertFalse(self.verdict_of(said, status))

@@ -22,6 +22,7 @@ if [ -e $sample ]; then
     echo $uuid >$sample/create || finish "failed to make a sample device"
     group=$(basename "$(readlink /sys/bus/mdev/devices/$uuid/iommu_group)")
     export RUNNEL_MTTY="$uuid $group"
+    say "sample $group"
 fi
 /own/ld.so --library-path /own /own/conformance_test --gtest_filter='*real*' --gtest_brief=1 \
     >/tmp/conformance 2>&1
