@@ -35,6 +35,7 @@ class command {
 [[nodiscard]] std::unique_ptr<command> make_devices_command();
 [[nodiscard]] std::unique_ptr<command> make_bind_command();
 [[nodiscard]] std::unique_ptr<command> make_unbind_command();
+[[nodiscard]] std::unique_ptr<command> make_doctor_command();
 
 /// One line on stderr: "runnel: connect vfio-user:/run/a.sock: ...". @return exit_failed
 int report_failure(const failure& what);

@@ -68,9 +68,10 @@ int run_program(int argc, char** argv) {
   program.require_subcommand(1);
 
   std::vector<std::pair<CLI::App*, std::unique_ptr<command>>> commands;
-  for (auto* make : {make_target_command, make_perf_command, make_copy_command,
-                     make_identify_command, make_devices_command, make_bind_command,
-                     make_unbind_command, make_floor_command, make_demo_command}) {
+  for (auto* make :
+       {make_target_command, make_perf_command, make_copy_command, make_identify_command,
+        make_devices_command, make_bind_command, make_unbind_command, make_doctor_command,
+        make_floor_command, make_demo_command}) {
     auto one = make();
     CLI::App* const declared = one->declare(program);
     commands.emplace_back(declared, std::move(one));
