@@ -15,6 +15,7 @@ import core_file
 import cores
 import data
 import devices
+import doctor
 import figures
 import hostile
 import idleness
@@ -49,7 +50,8 @@ class tap_result(unittest.TestResult):
 
 
 def main() -> int:
-    modules = [misuse, data, devices, lifetime, idleness, figures, trust, hostile, cores, kills]
+    modules = [misuse, data, devices, doctor, lifetime, idleness, figures, trust, hostile, cores,
+               kills]
     if sys.argv[1] == "--cores":
         modules.append(core_file)
         del sys.argv[1]
