@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import conformance_cases
+import doctor_cases
 import guest
 import io_cases
 import judge
@@ -132,4 +133,5 @@ CASES = (
     *conformance_cases.CASES,
     *way_cases.CASES,
     *lose_cases.CASES,
+    *doctor_cases.CASES,
 )

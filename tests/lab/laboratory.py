@@ -58,6 +58,10 @@ class laboratory:
         drivers = initramfs.load_order(self.guest_tree / "usr/lib/modules", ["nvme"])
         return initramfs.build(self.guest_tree, self.runnel, drivers, self.data)
 
+    def tree_of(self, kernel: kernels.kernel) -> Path:
+        """A folder of a kernel's image and its modules."""
+        return kernel.unpack(self._cache)
+
     def machine(self, folder: Path) -> guest.virtual_machine:
         """A machine for the guest release's own kernel, with all data on board."""
         return self._machine(folder, self.guest_tree, self.initramfs)
@@ -68,7 +72,7 @@ class laboratory:
 
         @param program  of ours; None: runnel
         """
-        kernel_tree = kernel.unpack(self._cache)
+        kernel_tree = self.tree_of(kernel)
         drivers = initramfs.load_order(kernel_tree, modules)
         content = initramfs.build(self.guest_tree, program or self.runnel, drivers, data)
         return self._machine(folder, kernel_tree, content)

@@ -97,6 +97,10 @@ allow_unsafe_interrupts() {
 # In the background, with & behind it, the process is the command itself: $! is whom to kill.
 exec_as_user() { # COMMAND...
     ulimit -l $user_memlock_kib
+    exec_by_user "$@"
+}
+
+exec_by_user() { # COMMAND...; with the limits of this shell
     exec su -s /bin/sh -c 'export PATH=/bin; exec "$@"' -- user sh "$@"
 }
 
