@@ -235,10 +235,11 @@ outcome<page_file> allocate_pages(std::size_t bytes, bool huge, std::span<const 
   }
   const page_choice normal = normal_pages();
   auto pages = create_file(align_up(bytes, normal.page_bytes), normal, nodes);
-  if (!pages) {
-    return memory_shortage(pages.error(), bytes);
+  if (pages) {
+    return std::move(*pages);
   }
-  return std::move(*pages);
+  return bytes > never_short ? memory_shortage(pages.error(), bytes)
+                             : fail(pages.error(), "allocate", std::to_string(bytes) + " bytes");
 }
 
 }  // namespace runnel
