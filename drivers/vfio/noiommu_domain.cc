@@ -1,5 +1,7 @@
 #include "drivers/vfio/noiommu_domain.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -30,12 +32,18 @@ outcome<std::unique_ptr<noiommu_domain>> noiommu_domain::open(syscalls& system) 
   if (!container) {
     return std::unexpected{std::move(container.error())};
   }
-  return std::unique_ptr<noiommu_domain>{new noiommu_domain{system, std::move(*container)}};
+  constexpr const char* pagemap = "/proc/self/pagemap";
+  auto opened = system.open(pagemap, O_RDONLY);
+  if (!opened) {
+    return fail(opened.error(), "open", pagemap, "where no IOMMU translates, it must be known");
+  }
+  return std::unique_ptr<noiommu_domain>{
+      new noiommu_domain{system, std::move(*container), std::move(*opened)}};
 }
 
-result<iova> noiommu_domain::physical_address(syscalls& system, const std::byte* page) {
+result<iova> noiommu_domain::physical_address(const std::byte* page) {
   std::array<std::uint64_t, 1> entry{};
-  if (const auto read = system.read_pagemap(page, entry); !read) {
+  if (const auto read = system().read_pagemap(pagemap_.get(), page, entry); !read) {
     return std::unexpected{read.error()};
   }
   const std::uint64_t frame = frame_of(entry[0]);
@@ -56,7 +64,8 @@ result<> noiommu_domain::ask_map(const region& memory) noexcept {
   for (std::size_t offset = 0; offset < memory.length; offset += frames_at_once * frame_bytes) {
     const std::size_t left = (memory.length - offset) / frame_bytes;
     const auto some = std::span{entries}.first(std::min(left, frames_at_once));
-    if (const auto read = system().read_pagemap(memory.address + offset, some); !read) {
+    if (const auto read = system().read_pagemap(pagemap_.get(), memory.address + offset, some);
+        !read) {
       return read;
     }
     for (const std::uint64_t entry : some) {

@@ -22,20 +22,23 @@ class noiommu_domain final : public container_domain {
 
   /// Where a page of ours is.
   /// @error os: EPERM, for who may not know (CAP_SYS_ADMIN)
-  [[nodiscard]] static result<iova> physical_address(syscalls& system, const std::byte* page);
+  [[nodiscard]] result<iova> physical_address(const std::byte* page);
 
   [[nodiscard]] outcome<> refresh() override { return {}; }
   [[nodiscard]] std::string map_hint(error what, const region& memory) const override;
 
  private:
-  noiommu_domain(syscalls& system, kernel_fd container) noexcept
-      : container_domain{system, std::move(container), vfio_container} {}
+  noiommu_domain(syscalls& system, kernel_fd container, kernel_fd pagemap) noexcept
+      : container_domain{system, std::move(container), vfio_container},
+        pagemap_{std::move(pagemap)} {}
 
   [[nodiscard]] unsigned long kind() const noexcept override;
   [[nodiscard]] std::string node_of(int number) const override;
   void unmap_all() noexcept override {}
   [[nodiscard]] result<> ask_map(const region& memory) noexcept override;
   [[nodiscard]] result<> ask_unmap(const region&) noexcept override { return {}; }
+
+  kernel_fd pagemap_;  // opened while we may know where memory is
 };
 
 }  // namespace runnel::vfio

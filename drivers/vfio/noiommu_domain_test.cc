@@ -49,9 +49,9 @@ class unguarded_rig {
 };
 
 /// Memory that devices see where it is.
-region in_place(fake_kernel& kernel, dma_memory& memory, std::size_t pages) {
+region in_place(noiommu_domain& domain, dma_memory& memory, std::size_t pages) {
   region made = memory.piece(0, pages);
-  const auto physical = noiommu_domain::physical_address(kernel, made.address);
+  const auto physical = domain.physical_address(made.address);
   EXPECT_TRUE(physical.has_value());
   made.iova_offset = raw(*physical) - reinterpret_cast<std::uintptr_t>(made.address);
   return made;
@@ -62,7 +62,7 @@ TEST(NoiommuDomain, TheDeviceReachesMemoryWhereItIs) {
   const auto device = on.open();
   ASSERT_EQ(device->state(), transport_state::ready) << device->reason().message();
   dma_memory memory;
-  const region piece = in_place(on.kernel, memory, 3);
+  const region piece = in_place(*on.domain, memory, 3);
   EXPECT_EQ(finish(on.domain->map(piece)), error{});
   const std::uint16_t command = 0x0106;
   const auto bytes = std::as_bytes(std::span{&command, 1});
@@ -78,7 +78,7 @@ TEST(NoiommuDomain, MemoryThatIsElsewhereOrScatteredIsRefusedWithARemedy) {
     unguarded_rig on{{.scatters = scattered}};
     const auto device = on.open();
     dma_memory memory;
-    region piece = in_place(on.kernel, memory, 2);
+    region piece = in_place(*on.domain, memory, 2);
     piece.iova_offset += scattered ? 0 : page;
     const error refused = finish(on.domain->map(piece));
     EXPECT_EQ(refused.code, errc::unsupported);
@@ -89,8 +89,7 @@ TEST(NoiommuDomain, MemoryThatIsElsewhereOrScatteredIsRefusedWithARemedy) {
 TEST(NoiommuDomain, WhoMayNotKnowWhereMemoryIsIsToldSo) {
   unguarded_rig on{{.hides_frames = true}};
   dma_memory memory;
-  EXPECT_EQ(noiommu_domain::physical_address(on.kernel, memory.bytes().data()).error(),
-            (error{errc::os, EPERM}));
+  EXPECT_EQ(on.domain->physical_address(memory.bytes().data()).error(), (error{errc::os, EPERM}));
 }
 
 TEST(NoiommuDomain, AKernelThatGuardsAllItsDevicesHasNone) {
@@ -107,7 +106,7 @@ TEST(NoiommuDomain, WhicheverCallFailsNothingIsLeft) {
     unguarded_rig on{{}, {.call = nth}};
     if (on.domain != nullptr) {
       const auto device = on.open();
-      const auto physical = noiommu_domain::physical_address(on.kernel, memory.bytes().data());
+      const auto physical = on.domain->physical_address(memory.bytes().data());
       region piece = memory.piece(0, 2);
       if (device->state() == transport_state::ready && physical) {
         piece.iova_offset = raw(*physical) - reinterpret_cast<std::uintptr_t>(piece.address);

@@ -59,20 +59,15 @@ class real final : public syscalls {
     return counted(::pwrite(fd, from.data(), from.size(), static_cast<off_t>(offset)));
   }
 
-  [[nodiscard]] result<> read_pagemap(const std::byte* first,
+  [[nodiscard]] result<> read_pagemap(int pagemap, const std::byte* first,
                                       std::span<std::uint64_t> entries) noexcept override {
     constexpr std::uintptr_t page_bytes = 4096;
-    const auto opened = open("/proc/self/pagemap", O_RDONLY);
-    if (!opened) {
-      return std::unexpected{opened.error()};
-    }
     for (std::size_t i = 0; i < entries.size(); ++i) {
       static_cast<void>(mmio_read<std::uint8_t>(first + i * page_bytes));
     }
     const auto into = std::as_writable_bytes(entries);
-    const auto read =
-        pread(opened->get(), into,
-              reinterpret_cast<std::uintptr_t>(first) / page_bytes * sizeof(entries[0]));
+    const auto read = pread(
+        pagemap, into, reinterpret_cast<std::uintptr_t>(first) / page_bytes * sizeof(entries[0]));
     if (!read) {
       return std::unexpected{read.error()};
     }

@@ -45,7 +45,8 @@ class syscalls {
 
   /// Where the kernel has pages of ours: an entry of /proc/self/pagemap for each, from one on. They
   /// are touched before: the kernel gives a page its place when somebody does.
-  [[nodiscard]] virtual result<> read_pagemap(const std::byte* first,
+  /// @param pagemap  a descriptor of that file; it tells what who opened it may know
+  [[nodiscard]] virtual result<> read_pagemap(int pagemap, const std::byte* first,
                                               std::span<std::uint64_t> entries) noexcept = 0;
   /// Bytes that this process may lock in memory, and so pin for devices; ~0: any number.
   [[nodiscard]] virtual std::uint64_t memlock_limit() noexcept = 0;

@@ -3,6 +3,7 @@
 // given up CAP_IPC_LOCK; a child looks for what is mapped.
 #include "drivers/vfio/syscalls.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/capability.h>
 #include <sys/mman.h>
@@ -81,7 +82,9 @@ TEST(RealSyscalls, MemoryThatNobodyHasTouchedHasItsPlaceWhenItIsAskedFor) {
   const auto mapped = real_syscalls().mmap(file.get(), 0, pages * 4 * kib);
   ASSERT_TRUE(mapped.has_value());
   std::array<std::uint64_t, pages> entries{};
-  ASSERT_TRUE(real_syscalls().read_pagemap(mapped->data(), entries).has_value());
+  const auto pagemap = real_syscalls().open("/proc/self/pagemap", O_RDONLY);
+  ASSERT_TRUE(pagemap.has_value());
+  ASSERT_TRUE(real_syscalls().read_pagemap(pagemap->get(), mapped->data(), entries).has_value());
   for (const std::uint64_t entry : entries) {
     EXPECT_EQ(entry >> 63U, 1U) << "present, whoever may know where";
   }

@@ -94,7 +94,7 @@ outcome<vfio_host::access> vfio_host::open_unguarded(const pci::device& which, w
     return refuse({errc::unsupported},
                   "without an IOMMU only huge pages stay in their place: `sysctl vm.nr_hugepages`");
   }
-  const auto physical = vfio::noiommu_domain::physical_address(*system_, memory.memory().address);
+  const auto physical = (*domain)->physical_address(memory.memory().address);
   if (!physical) {
     return refuse(physical.error(), "root (CAP_SYS_ADMIN) may know where memory is");
   }

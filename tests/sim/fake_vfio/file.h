@@ -45,6 +45,12 @@ class kernel_file {
   [[nodiscard]] virtual iommufd_file* as_iommufd() { return nullptr; }
 };
 
+/// A file that is only read, see fake_kernel::read_pagemap.
+class pagemap_file final : public kernel_file {
+ public:
+  [[nodiscard]] int ioctl(unsigned long, std::uintptr_t) override { return -ENOTTY; }
+};
+
 /// The structure that the caller of an ioctl has at `argument`.
 template <class T>
 [[nodiscard]] T& user(std::uintptr_t argument) {

@@ -185,7 +185,7 @@ class fake_kernel final : public vfio::syscalls {
                ? failed(-fails.number)
                : counted(file == nullptr ? -EBADF : file->pwrite(from, offset));
   }
-  [[nodiscard]] result<> read_pagemap(const std::byte* first,
+  [[nodiscard]] result<> read_pagemap(int, const std::byte* first,
                                       std::span<std::uint64_t> entries) noexcept override {
     const std::scoped_lock lock{one_at_a_time_};
     if (fails_now(operation::read_pagemap)) {
@@ -253,6 +253,9 @@ class fake_kernel final : public vfio::syscalls {
     }
     if (path == "/dev/kvm") {
       return give(std::make_shared<kvm_file>(under));
+    }
+    if (path == "/proc/self/pagemap") {
+      return give(std::make_shared<pagemap_file>());
     }
     if (path == "/dev/iommu") {
       return under.options.iommufd ? give(std::make_shared<iommufd_file>(under)) : -ENOENT;
