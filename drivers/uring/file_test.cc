@@ -11,10 +11,12 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <random>
 #include <span>
 #include <string>
@@ -445,6 +447,35 @@ TEST(FileOpen, DepthsOutsideTheLimitAreRefusedWithTheLimit) {
     EXPECT_NE(refused.error().message().find(std::to_string(disk->info().queue_depth_max)),
               std::string::npos);
   }
+}
+
+/// The descriptor of the only ring that is open here; -1: there is none.
+int find_ring() {
+  for (int fd = 0; fd < 256; ++fd) {
+    std::array<char, 64> target{};
+    const std::string link = "/proc/self/fd/" + std::to_string(fd);
+    if (::readlink(link.c_str(), target.data(), target.size() - 1) > 0 &&
+        std::string{target.data()} == "anon_inode:[io_uring]") {
+      return fd;
+    }
+  }
+  return -1;
+}
+
+TEST(RingDisk, ARingThatIsUsedTakesNothingThatADiskDoesNotNeed) {
+  temporary_file file{4 * kib};
+  auto disk = open_disk(file, {});
+  auto queue = queue_of(*disk);
+  const int ring = find_ring();
+  if (::syscall(SYS_io_uring_enter, ring, 0, 0, 0, nullptr, 0) == 0 || errno != EBADFD) {
+    GTEST_SKIP() << "no io_uring, or none that is enabled late (before Linux 6.1)";
+  }
+  bytes data(4 * kib);
+  const segment all{.address = data.data(), .length = data.size()};
+  ASSERT_EQ(run(*queue, request_for({&all, 1}, block_op::read, 0, 8)), block_status::success);
+  alignas(io_uring_probe) std::array<std::byte, sizeof(io_uring_probe)> probe{};
+  EXPECT_EQ(io_uring_register(static_cast<unsigned>(ring), IORING_REGISTER_PROBE, probe.data(), 0),
+            -EACCES);
 }
 
 }  // namespace

@@ -56,6 +56,9 @@ result<std::unique_ptr<ring_queue>> ring_queue::create(const opened_file& file, 
   made->ring_ = ring;
   made->enabled_ = (flags & IORING_SETUP_R_DISABLED) == 0;
   made->register_with_kernel(pinned);
+  if (!made->enabled_) {
+    made->restrict_to_needs();
+  }
   return made;
 }
 
@@ -75,6 +78,27 @@ void ring_queue::register_with_kernel(const region* pinned) noexcept {
       io_uring_register_buffers(&ring_, pieces.data(), static_cast<unsigned>(pieces.size())) == 0) {
     pinned_ = pinned;
   }
+}
+
+/// What a ring does, no filter of system calls sees: it could open files and sockets. From when it
+/// is enabled on, it does to this one file what we ask of it. A kernel that refuses leaves it as
+/// able as it was.
+void ring_queue::restrict_to_needs() noexcept {
+  constexpr std::array<std::uint8_t, 8> operations{
+      IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_READ_FIXED, IORING_OP_WRITE_FIXED,
+      IORING_OP_READ,  IORING_OP_WRITE,  IORING_OP_FSYNC,      IORING_OP_FALLOCATE,
+  };
+  std::array<io_uring_restriction, operations.size() + 2> all{};
+  for (std::size_t i = 0; i < operations.size(); ++i) {
+    all[i].opcode = IORING_RESTRICTION_SQE_OP;
+    all[i].sqe_op = operations[i];
+  }
+  all[operations.size()].opcode = IORING_RESTRICTION_REGISTER_OP;
+  all[operations.size()].register_op = IORING_REGISTER_EVENTFD;
+  all.back().opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
+  all.back().sqe_flags = file_is_registered_ ? IOSQE_FIXED_FILE : 0;
+  static_cast<void>(io_uring_register(static_cast<unsigned>(ring_.ring_fd),
+                                      IORING_REGISTER_RESTRICTIONS, all.data(), all.size()));
 }
 
 ring_queue::~ring_queue() {

@@ -55,6 +55,7 @@ class ring_queue final : public block_queue {
       : file_{file}, transfers_{file, depth}, wake_{std::move(wake)} {}
 
   void register_with_kernel(const region* pinned) noexcept;
+  void restrict_to_needs() noexcept;
   void push(transfer& one) noexcept;
   void push_rw(io_uring_sqe& entry, transfer& one) noexcept;
   /// The registered piece that holds `memory`, -1 if none does.
