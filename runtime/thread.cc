@@ -11,7 +11,6 @@
 #include <memory>
 
 #include "mempool/base/check.h"
-#include "mempool/base/unique_fd.h"
 
 namespace runnel {
 namespace {
@@ -71,10 +70,12 @@ pinned_thread::~pinned_thread() {
   }
 }
 
-nanoseconds time_off_core() noexcept {
-  const unique_fd file{open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC)};
+off_core_clock::off_core_clock() noexcept
+    : file_{open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC)} {}
+
+nanoseconds off_core_clock::read() const noexcept {
   std::array<char, 128> text{};  // "on core, off core, slices"
-  const ssize_t length = file ? read(file.get(), text.data(), text.size()) : 0;
+  const ssize_t length = file_ ? pread(file_.get(), text.data(), text.size(), 0) : 0;
   const char* const end = text.data() + std::max<ssize_t>(length, 0);
   const char* const space = std::find(static_cast<const char*>(text.data()), end, ' ');
   std::int64_t ns = 0;

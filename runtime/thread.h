@@ -8,6 +8,7 @@
 
 #include "mempool/base/clock.h"
 #include "mempool/base/error.h"
+#include "mempool/base/unique_fd.h"
 #include "mempool/base/units.h"
 
 namespace runnel {
@@ -38,8 +39,16 @@ class pinned_thread {
   bool joinable_ = true;
 };
 
-/// How long this thread has been ready to run while others were on its core, since it began; 0
-/// where the kernel does not tell. @context system calls; no allocation
-[[nodiscard]] nanoseconds time_off_core() noexcept;
+/// How long a thread has been ready to run while others were on its core.
+class off_core_clock {
+ public:
+  /// Of the calling thread. @context opens a file, for then it need not be opened later
+  off_core_clock() noexcept;
+  /// Since that thread began; 0 where the kernel does not tell. @context one system call
+  [[nodiscard]] nanoseconds read() const noexcept;
+
+ private:
+  unique_fd file_;
+};
 
 }  // namespace runnel

@@ -23,9 +23,10 @@ struct rivals {
 void wait_for_the_core(void* context) noexcept {
   auto& self = *static_cast<rivals*>(context);
   const auto deadline = steady::now() + std::chrono::seconds{20};
-  const nanoseconds before = time_off_core();
+  const off_core_clock off_core;
+  const nanoseconds before = off_core.read();
   while (self.waited.count() == 0 && steady::now() < deadline) {
-    self.waited = time_off_core() - before;
+    self.waited = off_core.read() - before;
   }
   self.done = true;
 }

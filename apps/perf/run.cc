@@ -163,8 +163,10 @@ outcome<std::vector<core_run>> prepare(const options& asked, engine& host,
       return fail(buffers.error(), "take buffers from", "the memory window");
     }
     core_run& added = runs.emplace_back(asked, device, i, *buffers, host.memory().memory());
-    added.work = std::make_unique<session>(asked, device.info(), slots_of(asked, device.info(), i),
-                                           host.core(i), host.clock());
+    host.call(i, [&] {
+      added.work = std::make_unique<session>(
+          asked, device.info(), slots_of(asked, device.info(), i), host.core(i), host.clock());
+    });
   }
   return runs;
 }

@@ -5,7 +5,6 @@
 
 #include "apps/perf/allocation_count.h"
 #include "mempool/base/check.h"
-#include "runtime/thread.h"
 
 namespace runnel::perf {
 namespace {
@@ -192,14 +191,14 @@ void session::enter(phase next, instant when) noexcept {
       measured_ = workload_;
       stats_at_start_ = core_.stats();
       allocations_at_start_ = allocations_of_this_thread();
-      off_core_at_start_ = time_off_core();
+      off_core_at_start_ = off_core_.read();
       break;
     case phase::over: {
       const reactor_stats& stats = core_.stats();
       const nanoseconds busy = stats.busy_time - stats_at_start_.busy_time;
       result_->elapsed = when - measure_start_;
       result_->heap_allocations = allocations_of_this_thread() - allocations_at_start_;
-      result_->off_core = time_off_core() - off_core_at_start_;
+      result_->off_core = off_core_.read() - off_core_at_start_;
       result_->busy_cycles = static_cast<std::uint64_t>(static_cast<double>(busy.count()) * 1e-9 *
                                                         static_cast<double>(tsc_hz()));
       result_->busy_turns = stats.busy_turns - stats_at_start_.busy_turns;

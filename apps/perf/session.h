@@ -15,6 +15,7 @@
 #include "drivers/block.h"
 #include "mempool/base/clock.h"
 #include "runtime/reactor.h"
+#include "runtime/thread.h"
 
 namespace runnel::perf {
 
@@ -38,7 +39,7 @@ struct slot_range {
 class session {
  public:
   /// @param clock  the one the core's reactor runs by
-  /// @context control thread
+  /// @context the core's thread
   session(const options& asked, const block_info& device, const slot_range& slots, reactor& core,
           const clock_source& clock);
 
@@ -118,6 +119,7 @@ class session {
   instant measure_start_{};
   reactor_stats stats_at_start_;
   std::uint64_t allocations_at_start_ = 0;
+  off_core_clock off_core_;
   nanoseconds off_core_at_start_{};
   std::unique_ptr<core_result> result_;
 };
