@@ -170,6 +170,20 @@ outcome<io::shared_device*> engine::adopt(io::device_pointer device, const open_
   return devices_.back().get();
 }
 
+outcome<> engine::confine(const confinement& how) {
+  if (!how.note().empty()) {
+    notes_.push_back(how.note());
+  }
+  outcome<> entered = elsewhere_.confine(how);
+  if (entered) {
+    entered = kernel_.confine(how);
+  }
+  for (std::size_t index = 0; index < cores_.size() && entered; ++index) {
+    call(index, [&] { entered = how.enter(thread_role::reactor); });
+  }
+  return entered ? how.enter(thread_role::control) : std::move(entered);
+}
+
 std::string engine::mishap_of(io::shared_device& device) {
   std::string told;
   call(0, [&] {

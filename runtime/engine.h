@@ -15,6 +15,7 @@
 #include "mempool/base/units.h"
 #include "mempool/pool.h"
 #include "mempool/window.h"
+#include "runtime/confinement.h"
 #include "runtime/gate.h"
 #include "runtime/io/address.h"
 #include "runtime/io/device.h"
@@ -128,6 +129,10 @@ class engine {
   /// What was wished for, could not be had and was replaced, one sentence each, for the user to
   /// read: pages of its memory, ways to its devices.
   [[nodiscard]] const std::vector<std::string>& notes() const noexcept { return notes_; }
+
+  /// Confines its threads and, last, the calling one: nothing can be opened from now on. What it
+  /// notes is noted. @error os; then the engine is good for nothing but to be ended
+  [[nodiscard]] outcome<> confine(const confinement& how);
 
   /// One sentence for each core that was idle and could not sleep: what kept it awake.
   [[nodiscard]] std::vector<std::string> sleepless_cores();

@@ -2,6 +2,10 @@
 
 #include <sched.h>
 
+#include <iterator>
+#include <latch>
+#include <semaphore>
+
 #include "mempool/base/check.h"
 
 namespace runnel {
@@ -28,16 +32,55 @@ void offloader::enqueue(function f, void* context) {
     const std::scoped_lock lock{mutex_};
     calls_.push_back({f, context});
     if (calls_.size() > free_ && threads_.size() < threads_max_) {
-      auto thread = pinned_thread::start(
-          cores_, "offload", [](void* self) noexcept { static_cast<offloader*>(self)->serve(); },
-          this);
-      CHECK(thread || !threads_.empty());
-      if (thread) {
-        threads_.push_back(std::move(*thread));
-      }
+      start_thread();
     }
   }
   changed_.notify_one();
+}
+
+void offloader::start_thread() {
+  auto thread = pinned_thread::start(
+      cores_, "offload", [](void* self) noexcept { static_cast<offloader*>(self)->serve(); }, this);
+  CHECK(thread || !threads_.empty());
+  if (thread) {
+    threads_.push_back(std::move(*thread));
+  }
+}
+
+/// Each thread takes one call, for none ends before all have been taken.
+outcome<> offloader::confine(const confinement& how) {
+  {
+    const std::scoped_lock lock{mutex_};
+    if (threads_.empty()) {
+      start_thread();
+    }
+    threads_max_ = threads_.size();
+  }
+  struct visit {
+    const confinement& how;
+    std::latch all_here;
+    std::mutex mutex{};
+    outcome<> entered{};  // the first failure
+    std::counting_semaphore<> ended{0};
+  } order{.how = how, .all_here = std::latch{std::ssize(threads_)}};
+  for (std::size_t count = 0; count < threads_max_; ++count) {
+    enqueue(
+        [](void* context) noexcept {
+          visit& taken = *static_cast<visit*>(context);
+          taken.all_here.arrive_and_wait();
+          auto entered = taken.how.enter(thread_role::helper);
+          {
+            const std::scoped_lock lock{taken.mutex};
+            taken.entered = taken.entered ? std::move(entered) : std::move(taken.entered);
+          }
+          taken.ended.release();
+        },
+        &order);
+  }
+  for (std::size_t count = 0; count < threads_max_; ++count) {
+    order.ended.acquire();
+  }
+  return std::move(order.entered);
 }
 
 bool offloader::wait_until_idle(nanoseconds limit) {

@@ -13,7 +13,9 @@
 #include <vector>
 
 #include "mempool/base/clock.h"
+#include "mempool/base/error.h"
 #include "mempool/base/units.h"
+#include "runtime/confinement.h"
 #include "runtime/on.h"
 #include "runtime/promise.h"
 #include "runtime/reactor.h"
@@ -41,17 +43,23 @@ class offloader {
   /// Blocks until no work is left or `limit` has passed. @return whether none is
   [[nodiscard]] bool wait_until_idle(nanoseconds limit);
 
+  /// Confines its threads, and starts none from now on, since those who hand it work may not: the
+  /// ones that there are do all, or one if there was none. Waits for the work that they are doing.
+  /// @error os @context control thread, once
+  [[nodiscard]] outcome<> confine(const confinement& how);
+
  private:
   struct call {
     function run;
     void* context;
   };
 
-  void serve();  // the life of a thread
+  void serve();         // the life of a thread
+  void start_thread();  // under the lock
 
   const std::vector<core_id> cores_;
-  const std::size_t threads_max_;
   std::mutex mutex_;  // of all below
+  std::size_t threads_max_;
   std::condition_variable changed_;
   std::condition_variable idle_;
   std::deque<call> calls_;

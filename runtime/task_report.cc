@@ -85,15 +85,15 @@ outcome<std::unique_ptr<task_report>> task_report::on_signal(int signal, engine&
   sigemptyset(&wanted);
   sigaddset(&wanted, signal);
   unique_fd signals{signalfd(-1, &wanted, SFD_CLOEXEC)};
-  unique_fd stop{eventfd(0, EFD_CLOEXEC)};
-  if (!signals || !stop) {
+  unique_fd orders{eventfd(0, EFD_CLOEXEC)};
+  if (!signals || !orders) {
     return fail(os_error(), "wait for", "signals");
   }
-  return std::unique_ptr<task_report>{new task_report{host, std::move(signals), std::move(stop)}};
+  return std::unique_ptr<task_report>{new task_report{host, std::move(signals), std::move(orders)}};
 }
 
-task_report::task_report(engine& host, unique_fd signals, unique_fd stop)
-    : signals_{std::move(signals)}, stop_{std::move(stop)} {
+task_report::task_report(engine& host, unique_fd signals, unique_fd orders)
+    : signals_{std::move(signals)}, orders_{std::move(orders)} {
   for (std::size_t index = 0; index < host.core_count(); ++index) {
     questions_.push_back(std::make_unique<question>());
     questions_.back()->core = &host.core(index);
@@ -102,8 +102,8 @@ task_report::task_report(engine& host, unique_fd signals, unique_fd stop)
 }
 
 task_report::~task_report() {
-  const std::uint64_t one = 1;
-  CHECK(::write(stop_.get(), &one, sizeof one) == sizeof one);
+  order to_end;
+  give(to_end);
   thread_.join();
   for (const auto& each : questions_) {
     if (each->asked) {
@@ -112,15 +112,38 @@ task_report::~task_report() {
   }
 }
 
+outcome<> task_report::confine(const confinement& how) {
+  order to_confine;
+  to_confine.how = &how;
+  give(to_confine);
+  to_confine.done.acquire();
+  return std::move(to_confine.entered);
+}
+
+void task_report::give(order& what) noexcept {
+  order_.store(&what, std::memory_order_release);  // pairs with serve()
+  CHECK(eventfd_write(orders_.get(), 1) == 0);
+}
+
 void task_report::serve() noexcept {
   std::array<pollfd, 2> watched{{{.fd = signals_.get(), .events = POLLIN, .revents = 0},
-                                 {.fd = stop_.get(), .events = POLLIN, .revents = 0}}};
-  while (watched[1].revents == 0) {
+                                 {.fd = orders_.get(), .events = POLLIN, .revents = 0}}};
+  while (true) {
     ::poll(watched.data(), watched.size(), -1);
     signalfd_siginfo came{};
     if (watched[0].revents != 0 && ::read(signals_.get(), &came, sizeof came) == sizeof came) {
       write_report();
     }
+    eventfd_t given = 0;
+    if (watched[1].revents == 0 || eventfd_read(orders_.get(), &given) != 0) {
+      continue;
+    }
+    order& what = *order_.load(std::memory_order_acquire);  // pairs with give()
+    if (what.how == nullptr) {
+      return;
+    }
+    what.entered = what.how->enter(thread_role::helper);
+    what.done.release();
   }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -11,6 +12,7 @@
 
 #include "mempool/base/error.h"
 #include "mempool/base/unique_fd.h"
+#include "runtime/confinement.h"
 #include "runtime/engine.h"
 #include "runtime/reactor.h"
 
@@ -44,6 +46,9 @@ class task_report {
   task_report& operator=(const task_report&) = delete;
   ~task_report();  // before the engine's
 
+  /// Confines its thread. @error os @context control thread, once
+  [[nodiscard]] outcome<> confine(const confinement& how);
+
  private:
   /// What one core was asked, until it has answered.
   struct question {
@@ -53,13 +58,22 @@ class task_report {
     std::binary_semaphore answered{0};
   };
 
-  task_report(engine& host, unique_fd signals, unique_fd stop);
+  /// What its thread is to do besides reporting.
+  struct order {
+    const confinement* how = nullptr;  // null: end
+    outcome<> entered{};
+    std::binary_semaphore done{0};
+  };
+
+  task_report(engine& host, unique_fd signals, unique_fd orders);
   void serve() noexcept;
+  void give(order& what) noexcept;
   void write_report();
   [[nodiscard]] static std::string ask(question& one);
 
   unique_fd signals_;
-  unique_fd stop_;
+  unique_fd orders_;  // readable when there is one:
+  std::atomic<order*> order_{nullptr};
   std::vector<std::unique_ptr<question>> questions_;
   std::thread thread_;
 };

@@ -18,6 +18,7 @@
 #include "mempool/base/error.h"
 #include "mempool/base/units.h"
 #include "mempool/window.h"
+#include "runtime/confinement.h"
 #include "runtime/io/address.h"
 #include "runtime/offload.h"
 
@@ -43,6 +44,9 @@ class vfio_host {
   /// @param memory  what the device is to reach; where no IOMMU translates, it is placed for that
   /// @error not_found, unsupported: no way leads there, and the hint says what to do; busy, os
   [[nodiscard]] outcome<access> open(const address& where, window& memory);
+
+  /// Confines the threads that make the calls that block. @error os
+  [[nodiscard]] outcome<> confine(const confinement& how) { return calls_.confine(how); }
 
  private:
   using container = std::unique_ptr<vfio::type1_domain>;
