@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "mempool/base/error.h"
+#include "runtime/confinement.h"
 #include "runtime/idle.h"
 
 namespace CLI {
@@ -47,6 +48,12 @@ void tell_notes(const std::vector<std::string>& notes);
 
 /// `--poll`, with its help; `mode` holds the default.
 void add_poll_option(CLI::App& to, poll_mode& mode);
+
+/// `--seccomp`, with its help; what is said there is required.
+void add_seccomp_option(CLI::App& to, confinement_options& wished);
+
+/// True when one of the addresses is a device of the kernel, for which memory is pinned.
+[[nodiscard]] bool any_pins_memory(const std::vector<std::string>& addresses);
 
 /// True when every address parses and its scheme is known; otherwise the complaint is on stderr.
 [[nodiscard]] bool addresses_are_well_formed(const std::vector<std::string>& addresses);

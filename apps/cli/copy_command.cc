@@ -20,6 +20,7 @@ class copy_command final : public command {
         ->required();
     self->add_option("to", asked_.to, "a block address, a file, or - for standard output")
         ->required();
+    add_seccomp_option(*self, confine_);
     return self;
   }
 
@@ -33,6 +34,8 @@ class copy_command final : public command {
     if (!addresses_are_well_formed(addresses)) {
       return exit_usage;
     }
+    confine_.keeps_pinning = any_pins_memory(addresses);
+    asked_.confine = confine_;
     const auto copied = copy_with_progress();
     if (!copied) {
       return report_failure(copied.error());
@@ -49,6 +52,7 @@ class copy_command final : public command {
   }
 
   copy::options asked_;
+  confinement_options confine_;
 };
 
 }  // namespace

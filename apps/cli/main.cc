@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <exception>
@@ -14,6 +15,7 @@
 
 #include "apps/cli/command.h"
 #include "mempool/sigbus.h"
+#include "runtime/confinement.h"
 #include "runtime/io/address.h"
 
 namespace runnel::cli {
@@ -34,6 +36,8 @@ void install_signal_handlers() {
   action.sa_sigaction = on_sigbus;
   action.sa_flags = SA_SIGINFO;
   sigaction(SIGBUS, &action, &previous_sigbus_action);
+  action.sa_sigaction = die_of_refused_call;
+  sigaction(SIGSYS, &action, nullptr);
   signal(SIGPIPE, SIG_IGN);  // a reader that leaves is an error of write(2), not our end
   sigset_t taken_by_a_thread;
   sigemptyset(&taken_by_a_thread);
@@ -119,6 +123,29 @@ void add_poll_option(CLI::App& to, poll_mode& mode) {
       ->transform(CLI::CheckedTransformer(std::map<std::string, poll_mode>{
           {"busy", poll_mode::busy}, {"adaptive", poll_mode::adaptive}}))
       ->default_str(mode == poll_mode::busy ? "busy" : "adaptive");
+}
+
+void add_seccomp_option(CLI::App& to, confinement_options& wished) {
+  to.add_option_function<seccomp_mode>(
+        "--seccomp",
+        [&wished](const seccomp_mode& said) {
+          wished.seccomp = said;
+          wished.required = true;
+        },
+        "what comes of a system call that a started program has no need for: on: SIGSYS ends it; "
+        "log: the kernel's log has it; off: nothing. Unsaid, it is on where the kernel lets us, "
+        "and "
+        "a note tells where not; said, it is an error where not")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, seccomp_mode>{
+          {"off", seccomp_mode::off}, {"log", seccomp_mode::log}, {"on", seccomp_mode::on}}))
+      ->default_str(seccomp_default == seccomp_mode::on ? "on" : "off");
+}
+
+bool any_pins_memory(const std::vector<std::string>& addresses) {
+  return std::ranges::any_of(addresses, [](const std::string& address) {
+    const auto where = io::parse_address(address);
+    return where && where->kind == io::scheme::pci;
+  });
 }
 
 bool addresses_are_well_formed(const std::vector<std::string>& addresses) {

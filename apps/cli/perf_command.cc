@@ -47,6 +47,7 @@ class perf_command final : public command {
     self->add_option("--cores", cores_, "cores to run on, as 0,2-5 or 0x3c")
         ->default_str("last allowed");
     add_poll_option(*self, asked_.poll);
+    add_seccomp_option(*self, confine_);
     self->add_option("--rate", asked_.rate,
                      "I/Os per second over all cores; latency counts from the intended start")
         ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1'000'000'000}));
@@ -94,6 +95,8 @@ class perf_command final : public command {
     if (*io_bytes == 0 || *io_bytes > io_bytes_max) {
       return report_usage(fmt::format("--block-size {}: one byte to 64M", io_size_));
     }
+    confine_.keeps_pinning = any_pins_memory({asked_.address});
+    asked_.confine = confine_;
     asked_.io_bytes = static_cast<std::uint32_t>(*io_bytes);
     asked_.duration = nanoseconds{static_cast<std::int64_t>(seconds_ * 1e9)};
     asked_.warmup = nanoseconds{static_cast<std::int64_t>(warmup_seconds_ * 1e9)};
@@ -145,6 +148,7 @@ class perf_command final : public command {
   }
 
   perf::options asked_;
+  confinement_options confine_;
   std::string io_size_ = "4k";
   std::string cores_;
   double seconds_ = 10;

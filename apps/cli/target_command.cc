@@ -13,6 +13,7 @@
 
 #include "apps/cli/command.h"
 #include "apps/cli/core_list.h"
+#include "apps/process/confine.h"
 #include "apps/target/target.h"
 #include "runtime/engine.h"
 #include "runtime/task_report.h"
@@ -55,6 +56,7 @@ class target_command final : public command {
     self->add_option("--cores", cores_, "cores to run on, as 0,2-5 or 0x3c")
         ->default_str("first allowed");
     add_poll_option(*self, poll_);
+    add_seccomp_option(*self, confine_);
     self->add_option("--doorbells", doorbells_,
                      "mapped: rung without a message, needs --poll busy; shadow: in the host's "
                      "memory, where it can; trapped: always by a message")
@@ -82,6 +84,10 @@ class target_command final : public command {
     const auto server = target::target::create(**host, wanted);
     if (!server) {
       return report_failure(server.error());
+    }
+    confine_.keeps_pinning = any_pins_memory(namespaces_);
+    if (auto confined = process::confine(confine_, **host, tasks->get()); !confined) {
+      return report_failure(confined.error());
     }
     if (auto started = (*server)->start(); !started) {
       return report_failure(started.error());
@@ -177,6 +183,7 @@ class target_command final : public command {
   std::vector<unsigned> chosen_cores_;
   std::string cores_;
   poll_mode poll_ = poll_mode::adaptive;
+  confinement_options confine_;
   std::string doorbells_;
 };
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "apps/copy/side.h"
+#include "apps/process/confine.h"
 #include "mempool/window.h"
 #include "runtime/cores.h"
 #include "runtime/engine.h"
@@ -116,6 +117,11 @@ outcome<summary> run(const options& asked) {
     return fail({errc::invalid}, "copy to", asked.to,
                 "it has " + std::to_string(*room) + " bytes, " + asked.from + " has " +
                     std::to_string(*size));
+  }
+  if (asked.confine) {
+    if (auto confined = process::confine(*asked.confine, **host, nullptr); !confined) {
+      return std::unexpected{std::move(confined.error())};
+    }
   }
   const auto bytes = pump(**from, **to, chunks, asked);
   if (!bytes) {

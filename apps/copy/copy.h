@@ -2,10 +2,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "mempool/base/error.h"
+#include "runtime/confinement.h"
 
 namespace runnel::copy {
 
@@ -16,6 +18,8 @@ struct options {
   std::string to;
   /// Told after every chunk how many bytes are there, of how many (0: unknown). May be empty.
   std::function<void(std::uint64_t done, std::uint64_t total)> progress;
+  /// What the program may do once both sides are open, for good; empty: all that it could before.
+  std::optional<confinement_options> confine{};
 };
 
 struct summary {

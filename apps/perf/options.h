@@ -2,10 +2,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "mempool/base/clock.h"
+#include "runtime/confinement.h"
 #include "runtime/idle.h"
 
 namespace runnel::perf {
@@ -27,6 +29,8 @@ struct options {
   bool raw = false;
   poll_mode poll = poll_mode::busy;
   std::uint64_t seed = 1;
+  /// What the program may do once the device is open, for good; empty: all that it could before.
+  std::optional<confinement_options> confine;
   /// Told ten times a second how many ms have passed, of how many (0: unknown). May be empty.
   std::function<void(std::uint64_t done, std::uint64_t total)> progress;
 };

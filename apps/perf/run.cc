@@ -13,6 +13,7 @@
 
 #include "apps/perf/raw_loop.h"
 #include "apps/perf/session.h"
+#include "apps/process/confine.h"
 #include "mempool/base/bits.h"
 #include "mempool/window.h"
 #include "runtime/engine.h"
@@ -226,6 +227,11 @@ outcome<report> run(const options& asked) {
   auto runs = prepare(asked, **host, **device, buffer_bytes);
   if (!runs) {
     return std::unexpected{runs.error()};
+  }
+  if (asked.confine) {
+    if (auto confined = process::confine(*asked.confine, **host, tasks->get()); !confined) {
+      return std::unexpected{std::move(confined.error())};
+    }
   }
 
   report all{.asked = asked,

@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """Runs the whole-program tests, a TAP line each.
 
-usage: run.py [--cores] RUNNEL LYING_TARGET [CASE...]
---cores: there is debug information and no sanitizer, whose shadow memory would be part of a core
-file: test those too.
+usage: run.py [--filters] [--cores] RUNNEL LYING_TARGET [CASE...]
+--filters: there is no sanitizer, which makes system calls of its own: test their filters too.
+--cores: nor would its shadow memory be part of a core file, and there is debug information: test
+those too.
 """
 
 import os
@@ -11,6 +12,7 @@ import sys
 import unittest
 from pathlib import Path
 
+import confined
 import core_file
 import cores
 import data
@@ -52,9 +54,10 @@ class tap_result(unittest.TestResult):
 def main() -> int:
     modules = [misuse, data, devices, doctor, lifetime, idleness, figures, trust, hostile, cores,
                kills]
-    if sys.argv[1] == "--cores":
-        modules.append(core_file)
-        del sys.argv[1]
+    for option, module in (("--filters", confined), ("--cores", core_file)):
+        if option in sys.argv:
+            modules.append(module)
+            sys.argv.remove(option)
     program.binary, program.lying_target = (Path(word).resolve() for word in sys.argv[1:3])
     os.environ["LC_ALL"] = "C.UTF-8"
     loader = unittest.TestLoader()
