@@ -36,7 +36,8 @@ def case_io(lab: laboratory, folder: Path, where: place) -> list[judge.verdict]:
             judge.data_is_equal(report, digest, MIB, reads=2),
             judge_io.file_system_is_clean(filesystem.check(image)),
             judge_io.runs_are_right(report, where), judge_io.queues_interrupt(report, where),
-            judge_io.nothing_is_pinned(report, where)]
+            judge_io.nothing_is_pinned(report, where),
+            judge_io.calls_stay_on_lists(report, where)]
 
 
 def case_serve(lab: laboratory, folder: Path, where: place) -> list[judge.verdict]:
@@ -49,7 +50,8 @@ def case_serve(lab: laboratory, folder: Path, where: place) -> list[judge.verdic
     return [judge_vfio.platform_is(report, where), judge_vfio.driver_returns(report, where),
             judge_io.runs_are_right(report, where, ((1, 4096),)),
             judge_way.nothing_is_copied(report, where),
-            judge_io.nothing_is_pinned(report, where)]
+            judge_io.nothing_is_pinned(report, where),
+            judge_io.calls_stay_on_lists(report, where)]
 
 
 # The least that a machine may have, and the most. Debian's kernels differ in age alone.

@@ -75,6 +75,12 @@ class io_verdicts(unittest.TestCase):
             told = judge_io.nothing_is_pinned(guest.parse_report(text), self.GROUP)
             self.assertEqual(told.passed, passed, text)
 
+    def test_a_call_off_the_lists_is_a_fault_and_so_is_a_log_that_nobody_read(self) -> None:
+        for text, passed in (("refused_calls 0\n", True), ("refused_calls 1\n", False),
+                             ("", False)):
+            told = judge_io.calls_stay_on_lists(guest.parse_report(text), self.GROUP)
+            self.assertEqual(told.passed, passed, text)
+
     def test_a_file_system_is_clean_by_the_exit_status_of_its_checker(self) -> None:
         self.assertTrue(judge_io.file_system_is_clean("0 image: 20/4096 files").passed)
         self.assertFalse(judge_io.file_system_is_clean("4 image: 20/4096 files").passed)

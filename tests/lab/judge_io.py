@@ -54,3 +54,9 @@ def nothing_is_pinned(report: boot_report, _: place) -> verdict:
     processes = report.facts["pinning"][-1]
     return verdict("pins", acquired == released > 0 and not processes,
                    f"{released} pages of {acquired} let go{processes and ', not by ' + processes}")
+
+
+def calls_stay_on_lists(report: boot_report, _: place) -> verdict:
+    """Our program's system calls were filtered, and the kernel's log has none that was refused."""
+    count = report.fact("refused_calls")
+    return verdict("filters", count == "0", f"{count or 'not known how many'} calls off the lists")

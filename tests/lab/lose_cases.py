@@ -46,7 +46,8 @@ class lose_case:
             self.task, [*disks, *self.devices], where,
             f"mib={FEW_MIB} event={self.event} seconds={self.seconds}"))
         checks = (judge_vfio.platform_is, judge_vfio.driver_returns, judge_lose.was_under_load,
-                  *self.checks, judge_io.nothing_is_pinned)
+                  *self.checks, judge_io.nothing_is_pinned,
+                  judge_io.calls_stay_on_lists)
         return [judge.data_is_equal(report, lab.digest(FEW_MIB), FEW_MIB, reads=2),
                 *[check(report, where) for check in checks]]
 

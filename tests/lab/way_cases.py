@@ -7,6 +7,7 @@ from pathlib import Path
 import guest
 import io_cases
 import judge
+import judge_io
 import judge_vfio
 import judge_way
 import kernels
@@ -74,6 +75,7 @@ def case_unguarded(lab: laboratory, folder: Path, where: place) -> list[judge.ve
                        ("pages", DISK, "`sysctl vm.nr_hugepages`"))
     return [judge_way.nothing_guards(report, where), judge_vfio.driver_returns(report, where),
             judge.data_is_equal(report, lab.digest(MIB), MIB),
+            judge_io.calls_stay_on_lists(report, where),
             *[refused(report, where) for refused in refusals]]
 
 
@@ -111,7 +113,8 @@ CASES = (
     *at(NARROW, lab_case("refuse-range", "vfio", "an IOMMU that reaches less than our memory",
                          case_range), NARROW),
     *at(BEST, lab_case("idle", "vfio", "our program sleeps until an interrupt wakes it",
-                       way_case("idle", (judge_vfio.driver_returns, judge_way.sleeps))), OWN_CDEV),
+                       way_case("idle", (judge_vfio.driver_returns, judge_way.sleeps,
+                                         judge_io.calls_stay_on_lists))), OWN_CDEV),
     *at(of(EXTREMES, "6.12"), lab_case("vectors", "vfio", "a vector for each queue, and no other",
         way_case("vectors", (judge_vfio.driver_returns, judge_way.vectors_grow),
                  virtual_cpus=len(judge_way.CORES))), ()),

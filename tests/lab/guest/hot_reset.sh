@@ -57,3 +57,4 @@ hand_to "$other" ''
 wait_for has_disk "$other"
 mark back
 read_by_kernel "$disk"
+report_filters

@@ -53,4 +53,5 @@ wait_for grep -q '^ready ' /tmp/ready
 watch target "$disk" $target
 kill -TERM $target
 wait $target || finish "failed target: $(cat /tmp/errors)"
+report_filters
 unbind "$disk"

@@ -39,4 +39,5 @@ copy /data "$(address "$disk" 1)"
 copy "$(address "$disk" 1)" /tmp/copied
 say "read $(sha256sum /tmp/copied | cut -d ' ' -f 1)"
 report_pins
+report_filters
 unbind "$disk"

@@ -61,3 +61,4 @@ esac
 wait_for has_disk "$disk"
 mark back
 read_by_kernel "$disk"
+report_filters

@@ -33,6 +33,14 @@ report_pins() {
     say "pinning $(grep -lE 'Vm(Lck|Pin):\s*[1-9]' /proc/[0-9]*/status 2>/tmp/none | xargs)"
 }
 
+# That our program has its system calls filtered here, and how many of all that it made since the
+# boot a filter refused or logged, by the kernel's word.
+report_filters() {
+    as_user runnel perf null:1M --cores 0 --time 0.1 --warmup 0 --seccomp on >/tmp/filtered \
+        2>/tmp/errors || finish "failed to filter: $(cat /tmp/errors)"
+    say "refused_calls $(dmesg | grep -c 'type=1326')"
+}
+
 mark() { say "at $1 $(now_ms)"; } # EVENT
 
 now_ms() { echo "$(($(cut -d ' ' -f 1 /proc/uptime | tr -d .) * 10))"; }

@@ -21,4 +21,5 @@ kill -TERM $target
 wait $target || finish "failed target: $(cat /tmp/errors)"
 block_report target cat /tmp/errors
 report_pins
+report_filters
 unbind "$disk"

@@ -25,4 +25,5 @@ block_report warning cat /tmp/errors
 runnel copy /data "$(address "$disk" 1)" 2>/tmp/errors || finish "failed copy: $(cat /tmp/errors)"
 echo 0 >/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages
 refuse pages "$disk" perf "$(address "$disk" 1)"
+report_filters
 unbind "$disk"
