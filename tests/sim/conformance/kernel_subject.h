@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 
+#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -97,8 +98,31 @@ class kernel_subject final : public subject {
         .group = static_cast<int>(found->group.value_or(0)),
         .node = found->vfio_name.empty() ? "" : "/dev/vfio/devices/" + found->vfio_name};
   }
+  bool wake() override {
+    if (fake_) {
+      pci_function& function = *fake_->kernel.under.functions[0];
+      const bool slept = function.asleep;
+      function.wake();
+      return slept;
+    }
+    return wake_by_sysfs("/sys/bus/pci/devices/" + kernel()->address + "/power/");
+  }
 
  private:
+  /// @spec Linux Documentation/ABI/testing/sysfs-devices-power: "on" wakes it, "auto" lets it sleep
+  [[nodiscard]] bool wake_by_sysfs(const std::string& folder) const {
+    std::string now;
+    for (int turn = 0; turn < 100 && now != "suspended"; ++turn) {  // soon after it was asked to
+      std::ifstream{folder + "runtime_status"} >> now;
+      wait();
+    }
+    for (const char* word : {"on", "auto"}) {
+      if (!(std::ofstream{folder + "control"} << word << std::flush)) {
+        return false;
+      }
+    }
+    return now == "suspended";
+  }
   [[nodiscard]] vfio::syscalls& system() const {
     return fake_ ? static_cast<vfio::syscalls&>(fake_->kernel) : vfio::real_syscalls();
   }

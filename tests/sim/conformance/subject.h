@@ -68,6 +68,9 @@ class subject {
   [[nodiscard]] virtual bool counts_pins() const { return false; }
   /// Empty where there is none.
   [[nodiscard]] virtual std::optional<kernel_side> kernel() const { return std::nullopt; }
+  /// Somebody else, who is root, has the kernel wake the device once it sleeps.
+  /// @return whether it slept and that could be done
+  [[nodiscard]] virtual bool wake() { return false; }
 };
 
 struct subject_kind {

@@ -142,5 +142,23 @@ TEST_P(UseConformance, ItSleepsBetweenTwoCommandsAndIsAsBefore) {
   EXPECT_EQ(device().state(), vfio::transport_state::ready);
 }
 
+TEST_P(UseConformance, WhoeverSleepsIsToldThatSomebodyElseWokeIt) {
+  if (!is_kernel() || GetParam().kernel_version < 601) {
+    GTEST_SKIP() << "nothing sleeps there";
+  }
+  const listeners woken{1};
+  const auto entry = bytes_of(vfio::uapi::device_low_power_entry_with_wakeup{
+      .wakeup_eventfd = woken.fds()[0], .reserved = 0});
+  const std::uint32_t sleep = feature::low_power_entry_with_wakeup | flag::set;
+  for (int i = 0; i < 2; ++i) {  // it may sleep again
+    ASSERT_EQ(ask(sleep, entry), good);
+    EXPECT_EQ(woken.heard().front(), 0U) << "it sleeps";
+    ASSERT_TRUE(under->wake());
+    EXPECT_TRUE(comes_true([&] { return woken.heard().front() == 1U; }));
+    EXPECT_EQ(read(bar, version_at, 4), 0x0001'0400U);
+  }
+  EXPECT_EQ(device().state(), vfio::transport_state::ready);
+}
+
 }  // namespace
 }  // namespace runnel::sim

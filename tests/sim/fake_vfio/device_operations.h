@@ -63,6 +63,7 @@ class device_operations : public kernel_file {
     if (--function().opened == 0) {
       function().irqs.release();
       function().asleep = false;
+      function().told_when_woken.reset();
       function().power_on();
     }
   }
@@ -291,11 +292,16 @@ class device_operations : public kernel_file {
            const int wrong = asked.wakeup_eventfd < 0
                                  ? -EBADF
                                  : interrupts::take_eventfd(asked.wakeup_eventfd, event);
-           return wrong != 0 || !std::exchange(function.asleep, true) ? wrong : -EINVAL;
+           if (wrong != 0 || std::exchange(function.asleep, true)) {
+             return wrong != 0 ? wrong : -EINVAL;
+           }
+           function.told_when_woken = std::move(event);
+           return 0;
          }},
         {feature::low_power_exit, 601, flag::set, 0,
          [](pci_function& function, std::byte*) {
            function.asleep = false;
+           function.told_when_woken.reset();
            return 0;
          }},
         {feature::dma_buf, 619, flag::get, sizeof(vfio::uapi::device_feature_dma_buf),

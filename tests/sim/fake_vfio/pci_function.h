@@ -1,5 +1,6 @@
 #pragma once
 
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -80,6 +81,7 @@ class pci_function {
   bool by_cdev = false;
   int resets_done = 0;
   bool asleep = false;
+  unique_fd told_when_woken;  // the eventfd that its user gave for that, if any
   bool absent = false;
   std::array<std::byte, 16> vf_token{};
   std::map<std::uint32_t, std::uint32_t> pasids;  // and what each is attached to
@@ -96,6 +98,12 @@ class pci_function {
   void vanish() {
     absent = true;
     config_.fill(std::byte{0xff});
+  }
+  /// Somebody other than its user has the kernel wake it.
+  void wake() {
+    const bool told = std::exchange(asleep, false) && told_when_woken;
+    CHECK(!told || ::eventfd_write(told_when_woken.get(), 1) == 0);
+    told_when_woken.reset();
   }
   /// Its memory is off, as when it sleeps: who touches what is mapped of it gets SIGBUS. Until it
   /// is reset.
